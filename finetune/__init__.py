@@ -1,0 +1,1 @@
+"""Model to model: training adapters, attaching them safely, and scoring what they learnt."""

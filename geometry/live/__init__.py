@@ -1,0 +1,1 @@
+"""The live half of geometry: text runs through a model and becomes rows."""
