@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import uuid
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from geometry.checks import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 RESULT_FILES = ("manifest.json", "report.json", "training.json", "pretraining.json")
 """A folder that holds one of these was written by us, so a rerun may replace it."""
@@ -58,6 +59,54 @@ def whole_folder(out: str | Path, *, known_by: Sequence[str] = RESULT_FILES) -> 
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def work_folder(out: str | Path, request: Mapping[str, object]) -> Iterator[Path]:
+    """Keep the checkpoints of long work beside its result, for the same request to go on with.
+
+    Args:
+        out: the folder of the result; the work lies in ``<out>.partial``.
+        request: what decides the result, as JSON values: hashes of recipe, model and data.
+
+    Yields:
+        The work folder. It holds what an earlier run of the same request left, and is empty after a run
+        of another request. It is removed when the block ends, and kept when the block raises or dies.
+
+    Raises:
+        InputError: the place cannot be written, ``<out>.partial`` holds something else, or another
+            process is at work in it.
+
+    Examples:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     with work_folder(Path(place) / "run", {"seed": 0}) as folder:
+        ...         folder.name
+        'run.partial'
+    """
+    target = Path(out).expanduser().resolve()
+    folder = target.with_name(f"{target.name}.partial")
+    wanted = json.dumps(dict(request), sort_keys=True)
+    note = folder / "request.json"
+    if not folder.exists():
+        fresh = _sibling(target, "new")
+        _make(fresh, target)
+        write_whole(fresh / note.name, wanted)
+        fresh.rename(folder)
+    if not note.is_file():
+        raise InputError(f"{folder}: is needed for checkpoints but holds something else; move it away")
+    with _held(folder, target):
+        if note.read_text(encoding="utf-8") != wanted:
+            # Nobody's request while it is being emptied: a kill in the middle must not look like progress.
+            write_whole(note, "{}")
+            for path in folder.iterdir():
+                if path != note:
+                    _remove(path)
+            write_whole(note, wanted)
+        yield folder
+        dead = _sibling(target, "new")
+        folder.rename(dead)
+        shutil.rmtree(dead, ignore_errors=True)
 
 
 def require_replaceable(out: str | Path, *, known_by: Sequence[str] = RESULT_FILES) -> None:
@@ -102,14 +151,27 @@ def write_whole(path: str | Path, text: str) -> None:
     Raises:
         InputError: the place cannot be written.
     """
+    try:
+        replace_file(path, lambda fresh: fresh.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+
+
+def replace_file(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary sibling and rename it onto ``path``, so that a kill leaves old or new.
+
+    Args:
+        path: the file to make or replace.
+        write: is called with the temporary path and writes that file, of any format.
+    """
     target = Path(path)
     fresh = target.with_name(f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
-        fresh.write_text(text, encoding="utf-8")
+        write(fresh)
         fresh.replace(target)
-    except OSError as error:
+    except BaseException:
         fresh.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+        raise
 
 
 def sha256_file(path: str | Path) -> str:
@@ -159,6 +221,33 @@ def _put_in_place(fresh: Path, target: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, target: Path) -> Iterator[None]:
+    """Hold a lock on a folder that ends with the process, however it ends (on Windows there is none)."""
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise InputError(f"{target}: another run is writing it; wait, or choose another folder") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _alive(pid: int) -> bool:
