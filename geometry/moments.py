@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+#: A difference of float64 sums that is this small beside them is zero.
+ROUNDING = 1e-12
+
+
 @dataclass(frozen=True, eq=False)
 class MomentStats:
     """Mean and covariance of rows.
@@ -119,7 +123,7 @@ def unbiased_square(n: int, cross: ArrayLike, trace_product: float, quartic: flo
         quartic: E[|x|^2 |y|^2], x and y about their means.
 
     Returns:
-        The estimate, in squared units of x times y.
+        The estimate, in squared units of x times y; exactly 0 where it is no more than rounding.
 
     Raises:
         ShapeError: fewer than 4 rows.
@@ -133,7 +137,8 @@ def unbiased_square(n: int, cross: ArrayLike, trace_product: float, quartic: flo
     if n < 4:
         raise ShapeError(f"unbiased estimate: needs at least 4 rows, got {n}; give more text")
     bias = quartic / (n - 2) - trace_product / ((n - 1) * (n - 2))
-    return float(n / (n - 3) * (np.sum(np.square(cross)) - bias))
+    found = float(n / (n - 3) * (np.sum(np.square(cross)) - bias))
+    return found if abs(found) > ROUNDING * trace_product else 0.0
 
 
 class Moments:

@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geometry.checks import ShapeError, rows
-from geometry.moments import unbiased_square
+from geometry.moments import ROUNDING, unbiased_square
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from geometry.moments import PairedStats
 
-# rounding in a d x d product of float32 rows stays below this share of the largest entry
-_ROUNDING = 1e-8
-# a difference of float64 sums that is this small beside them is zero
-_NOTHING = 1e-12
+# what a covariance that was stored in float32 may lack in symmetry or positivity, beside its largest entry
+_UNEVEN = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +79,10 @@ def spectrum(matrix: ArrayLike) -> Spectrum:
     if matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ShapeError(f"spectrum: expected (d, d), got {matrix.shape}; pass a covariance, not rows")
     largest = np.abs(matrix).max()
-    if np.abs(matrix - matrix.T).max() > _ROUNDING * largest:
+    if np.abs(matrix - matrix.T).max() > _UNEVEN * largest:
         raise ShapeError("spectrum: the matrix is not symmetric; pass a covariance, or use an SVD")
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    if values[0] < -_ROUNDING * len(values) * largest:
+    if values[0] < -_UNEVEN * len(values) * largest:
         raise ShapeError(
             f"spectrum: an eigenvalue is {values[0]:.3g}; pass a covariance, which has none below 0"
         )
@@ -212,7 +210,7 @@ def participation_ratio_unbiased(stats: PairedStats) -> float | None:
     below = unbiased_square(n, stats.cov_diff, trace**2, quartic)
     squares = 2 * float(np.sum(stats.cov_diff**2)) + (n * n - 3 * n + 1) * trace**2
     above = n / ((n - 1) * (n - 2) * (n - 3)) * (squares - (n - 1) * quartic)
-    return above / below if below > _NOTHING * trace**2 else None
+    return above / below if below > 0 else None
 
 
 def participation_ratio_about_zero_unbiased(stats: PairedStats) -> float | None:
@@ -241,7 +239,7 @@ def participation_ratio_about_zero_unbiased(stats: PairedStats) -> float | None:
         raise ShapeError(f"participation ratio: needs at least 2 rows, got {stats.n}; give more text")
     energy = stats.n * stats.mean_square_diff**2
     below = stats.n * float(np.sum(stats.second_diff**2)) - stats.fourth_diff
-    return (energy - stats.fourth_diff) / below if below > _NOTHING * energy else None
+    return (energy - stats.fourth_diff) / below if below > ROUNDING * energy else None
 
 
 @dataclass(frozen=True, eq=False)
