@@ -98,3 +98,27 @@ def final_norm(model: nn.Module) -> nn.Module | None:
         if "norm" in type(child).__name__.lower() and "emb" not in child_name
     ]
     return norms[-1] if norms else None
+
+
+def first_position(model: nn.Module) -> int:
+    """The position number that the model gives to the first token of a text.
+
+    Args:
+        model: as for :func:`blocks`.
+
+    Returns:
+        0, except where padding has a place in the table of positions (RoBERTa and its relatives): there
+        the first token comes right after it.
+
+    Examples:
+        >>> from transformers import RobertaConfig, RobertaModel
+        >>> sizes = dict(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        ...              num_attention_heads=2, max_position_embeddings=10)
+        >>> first_position(RobertaModel(RobertaConfig(pad_token_id=1, **sizes)))
+        2
+    """
+    for name, module in unwrapped(model).named_modules():
+        is_table = isinstance(module, nn.Embedding) and name.endswith("position_embeddings")
+        if is_table and module.padding_idx is not None:
+            return module.padding_idx + 1
+    return 0

@@ -20,7 +20,7 @@ import transformers
 from transformers.models.auto import modeling_auto
 
 from geometry.checks import ModelError
-from geometry.live.anatomy import blocks, final_norm, unwrapped
+from geometry.live.anatomy import blocks, final_norm, first_position, unwrapped
 from geometry.live.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ class Loaded:
     def max_length(self) -> int:
         """Longest text in tokens, special tokens included; ``sys.maxsize`` where nothing limits it."""
         config = self.model.config.get_text_config(decoder=True)
-        stated = (getattr(config, key, None) for key in ("max_position_embeddings", "max_seq_len"))
-        limits = [*stated, self.tokenizer.model_max_length]
-        return min([int(limit) for limit in limits if limit and limit < sys.maxsize] or [sys.maxsize])
+        stated = [getattr(config, key, None) for key in ("max_position_embeddings", "max_seq_len")]
+        limits = [limit - first_position(self.model) for limit in stated if limit]
+        return min([*limits, self.tokenizer.model_max_length, sys.maxsize])
 
 
 def load(
