@@ -1,4 +1,86 @@
 """Rows to numbers: the geometry of representations, each number with its floor.
 
-This half loads no torch. The live half, which runs models, is :mod:`geometry.live`.
+    import geometry
+
+    pairs = geometry.PairedMoments(width)
+    for base, adapted in batches:            # rows of both models on the same tokens, (n, width) each
+        pairs.update(base, adapted)
+    stats = pairs.answer()
+    directions = geometry.spectrum(stats.cov_diff)
+    geometry.effective_rank(directions.values)
+
+Everything is computed in float64, nothing depends on how the rows were split, and what chance would give is in
+:mod:`geometry.nulls`. This half loads no torch; the live half, which runs models, is :mod:`geometry.live`.
 """
+
+from geometry.checks import DataError, InputError, ShapeError
+from geometry.moments import Moments, MomentStats, PairedMoments, PairedStats, unbiased_square
+from geometry.nulls import (
+    Null,
+    between_chance_and_ceiling,
+    haar_basis,
+    haar_largest_cosine,
+    haar_overlap,
+    matched_random,
+    null_of,
+    p_two_sided,
+)
+from geometry.similarity import (
+    UnbiasedCKA,
+    linear_cka,
+    mean_cca,
+    procrustes_distance,
+    svcca,
+    unbiased_cka,
+)
+from geometry.spectra import (
+    LowRank,
+    Spectrum,
+    effective_rank,
+    participation_ratio,
+    participation_ratio_about_zero_unbiased,
+    participation_ratio_unbiased,
+    rank_for_energy,
+    spectrum,
+    stable_rank,
+)
+from geometry.subspaces import capture, matrix_cosine, orthonormal, overlap, principal_angles
+
+__all__ = [
+    "DataError",
+    "InputError",
+    "LowRank",
+    "MomentStats",
+    "Moments",
+    "Null",
+    "PairedMoments",
+    "PairedStats",
+    "ShapeError",
+    "Spectrum",
+    "UnbiasedCKA",
+    "between_chance_and_ceiling",
+    "capture",
+    "effective_rank",
+    "haar_basis",
+    "haar_largest_cosine",
+    "haar_overlap",
+    "linear_cka",
+    "matched_random",
+    "matrix_cosine",
+    "mean_cca",
+    "null_of",
+    "orthonormal",
+    "overlap",
+    "p_two_sided",
+    "participation_ratio",
+    "participation_ratio_about_zero_unbiased",
+    "participation_ratio_unbiased",
+    "principal_angles",
+    "procrustes_distance",
+    "rank_for_energy",
+    "spectrum",
+    "stable_rank",
+    "svcca",
+    "unbiased_cka",
+    "unbiased_square",
+]

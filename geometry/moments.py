@@ -192,8 +192,10 @@ class Moments:
             return
         total = self._n + other._n
         gap = other._mean - self._mean
+        # the root keeps the sum symmetric to the last bit
+        apart = gap * np.sqrt(self._n * other._n / total)
         self._scatter += other._scatter
-        self._scatter += np.outer(gap * (self._n * other._n / total), gap)
+        self._scatter += np.outer(apart, apart)
         self._mean = self._mean + gap * (other._n / total)
         self._n = total
 

@@ -1,5 +1,8 @@
 """The door: legal rows come through unchanged in value, everything else is one line of advice."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -45,3 +48,10 @@ def test_every_error_of_a_user_is_an_input_error_and_a_value_error(kind):
     error = getattr(checks, kind)
     assert issubclass(error, checks.InputError)
     assert issubclass(error, ValueError)
+
+
+def test_the_maths_half_loads_neither_torch_nor_scipy():
+    heavy = "{name.split('.')[0] for name in sys.modules} & {'torch', 'transformers', 'scipy', 'sklearn'}"
+    code = f"import sys, geometry; assert geometry.principal_angles; print({heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
