@@ -9,8 +9,8 @@
     directions = geometry.spectrum(stats.cov_diff)
     geometry.effective_rank(directions.values)
 
-Everything is computed in float64, nothing depends on how the rows were split, and what chance would give is in
-:mod:`geometry.nulls`. This half loads no torch; the live half, which runs models, is :mod:`geometry.live`.
+Everything is computed in float64, nothing depends on how the rows were split, and what chance would give is
+in :mod:`geometry.nulls`. This half loads no torch; the live half, which runs models, is :mod:`geometry.live`.
 """
 
 from geometry.checks import DataError, InputError, ShapeError
