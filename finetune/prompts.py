@@ -80,6 +80,7 @@ def encode_prompt(
     Raises:
         ModelError: the tokenizer has no end-of-text token.
     """
+    _require_end(tokenizer)
     return _open_ids(tokenizer, render(source, examples))
 
 
@@ -104,15 +105,36 @@ def encode(
     Raises:
         ModelError: the tokenizer has no end-of-text token.
     """
-    prompt = render(source, examples)
-    prompt_ids = _open_ids(tokenizer, prompt)
-    whole_ids = _open_ids(tokenizer, prompt + completion(target))
-    if whole_ids[: len(prompt_ids)] == prompt_ids:
-        answer_ids = whole_ids[len(prompt_ids) :]
-    else:
-        answer_ids = _ids(tokenizer, completion(target), add_special_tokens=False)
+    _require_end(tokenizer)
+    prompt_ids, answer_ids = token_spans(tokenizer, render(source, examples), completion(target))
     answer_ids = [*answer_ids, tokenizer.eos_token_id]
     return prompt_ids + answer_ids, [IGNORED] * len(prompt_ids) + answer_ids
+
+
+def token_spans(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Tokenise a text and its continuation so that the text's ids do not depend on the continuation.
+
+    Args:
+        tokenizer: any tokenizer.
+        prompt: the text that is given.
+        answer: what follows it, its leading space included.
+
+    Returns:
+        The ids of ``prompt``, with the tokenizer's own opening tokens but without closing ones, and the
+        ids of ``answer``: those that it has in the whole text where these begin with the prompt's, and
+        those that it has alone where a token would reach across the border.
+    """
+    prompt_ids, whole_ids = _open_ids(tokenizer, prompt), _open_ids(tokenizer, prompt + answer)
+    if whole_ids[: len(prompt_ids)] == prompt_ids:
+        return prompt_ids, whole_ids[len(prompt_ids) :]
+    return prompt_ids, _ids(tokenizer, answer, add_special_tokens=False)
+
+
+def _require_end(tokenizer: PreTrainedTokenizerBase) -> None:
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            "the tokenizer has no end-of-text token, so an answer could never end; set tokenizer.eos_token"
+        )
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_tokens: bool) -> list[int]:
@@ -124,10 +146,6 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_tokens: b
 
 def _open_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Tokenise with the tokenizer's own opening tokens, but with none of its closing ones."""
-    if tokenizer.eos_token_id is None:
-        raise ModelError(
-            "the tokenizer has no end-of-text token, so an answer could never end; set tokenizer.eos_token"
-        )
     plain = _ids(tokenizer, text, add_special_tokens=False)
     ids = _ids(tokenizer, text, add_special_tokens=True)
     for opening in range(len(ids) - len(plain), 0, -1):
