@@ -1,0 +1,344 @@
+"""An adapter on its base: attached for a while, checked, and run beside the base in one forward pass.
+
+The base is borrowed. :func:`attach` is a context manager; when it ends the base has its own modules,
+weights and gradient flags again. Inside it, a forward pass can hold the base, the adapter and random
+adapters as rows of one batch, so that all of them read the same tokens at the same price.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from geometry.checks import AdapterError
+from geometry.nulls import matched_random
+from geometry.spectra import LowRank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    from geometry.live.models import Loaded
+
+BASE, ADAPTER = "__base__", "default"
+"""Names of the two sides of a comparison, as peft's ``adapter_names`` wants them."""
+
+PROBE_TOLERANCE = 1e-4
+"""Largest logit difference (float32) between the base alone and the base with its adapter disabled."""
+
+# These initialisations move a part of W0 into the adapter, so switching it off does not give W0 back.
+REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What was checked before anything was measured.
+
+    Attributes:
+        variant: ``lora``, ``rslora`` or ``dora``.
+        rank: largest rank of a module.
+        modules: number of adapted modules.
+        norm: Frobenius norm of all updates s B A together.
+        base_gap: largest logit difference between the base alone and the adapter disabled, on a probe.
+        shift: largest logit difference between base and adapted model on the probe.
+        notes: what a reader should know, a sentence each.
+    """
+
+    variant: str
+    rank: int
+    modules: int
+    norm: float
+    base_gap: float
+    shift: float
+    notes: tuple[str, ...]
+
+    @property
+    def active(self) -> bool:
+        """Whether the adapter changes anything at all."""
+        return self.norm > 0 and self.shift > 0
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A base with an adapter on it, inside :func:`attach`.
+
+    Attributes:
+        model: the PEFT model, in eval mode.
+        loaded: the base.
+        folder: where the adapter was read.
+        preflight: what was checked.
+    """
+
+    model: PeftModel
+    loaded: Loaded
+    folder: Path
+    preflight: Preflight
+
+
+@contextlib.contextmanager
+def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
+    """Put a LoRA adapter on a base for as long as the block lasts.
+
+    Args:
+        loaded: the base; its model is borrowed and given back as it was, also after an exception.
+        folder: a PEFT adapter folder with safetensors.
+
+    Yields:
+        The attached adapter, checked: every key of the file is used, nothing is merged, and the model
+        with the adapter switched off computes what the base computes.
+
+    Raises:
+        AdapterError: not a PEFT folder; not LoRA; an initialisation or bias training that rewrites the
+            base; weights missing, left over or not finite; trained on another base or tokenizer.
+    """
+    from peft import PeftModel
+
+    folder = Path(folder)
+    config = _config(folder)
+    weights = _weights(folder)
+    _require_same_base(loaded, folder)
+    probe = _probe(loaded)
+    pristine = _logits(loaded.model, probe)
+    gradients = [p.requires_grad for p in loaded.model.parameters()]
+    parameters = list(loaded.model.parameters())
+    model = None
+    try:
+        try:
+            model = PeftModel.from_pretrained(loaded.model, str(folder), autocast_adapter_dtype=False).eval()
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise AdapterError(
+                f"{folder}: does not fit {loaded.name} ({reason}); give the base that it was trained on"
+            ) from error
+        _require_keys(model, weights, folder)
+        yield Attached(model, loaded, folder, _preflight(model, config, probe, pristine, folder))
+    finally:
+        if model is not None:
+            model.unload()
+        _drop_traces(loaded.model)
+        for parameter, flag in zip(parameters, gradients, strict=True):
+            parameter.requires_grad_(flag)
+
+
+def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
+    """List the adapted modules by name, in the order of the model."""
+    from peft.tuners.lora import LoraLayer
+
+    return {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
+
+
+def deltas(attached: Attached, name: str = ADAPTER) -> dict[str, LowRank]:
+    """Read the update s B A of every adapted module, never multiplied out.
+
+    Args:
+        attached: the attached adapter.
+        name: which adapter on the model.
+
+    Returns:
+        Module name -> update, out x in in the orientation of ``x @ W.T``. For DoRA this is the direction
+        before magnitudes rescale it, not the whole change of the weight.
+    """
+    return {
+        module: LowRank(_array(b), _array(a), float(layer.scaling[name]))
+        for module, layer in lora_layers(attached.model).items()
+        for a, b in [_factors(layer, name)]
+    }
+
+
+def random_adapters(attached: Attached, n: int, rng: np.random.Generator) -> tuple[str, ...]:
+    """Add n random adapters that match the attached one module by module.
+
+    Each keeps the singular values of every update and draws its singular vectors from the Haar measure:
+    the same strength, spread over as many directions, pointing anywhere. What such an adapter does to
+    the activations is the floor under what the trained one does.
+
+    Args:
+        attached: the attached adapter; the new ones live on the same model, and go when it is detached.
+        n: how many, 0 or more.
+        rng: source of chance.
+
+    Returns:
+        Their names, to be used beside ``BASE`` and ``ADAPTER``.
+    """
+    updates = deltas(attached)
+    names = tuple(f"random_{i}" for i in range(n))
+    for name in names:
+        attached.model.add_adapter(name, attached.model.peft_config[ADAPTER])
+        for module, layer in lora_layers(attached.model).items():
+            fresh = matched_random(updates[module], rng)
+            with torch.no_grad():
+                for target, value in zip(_factors(layer, name), (fresh.a, fresh.b), strict=True):
+                    target.copy_(torch.from_numpy(value))
+                _copy_magnitude(layer, name)
+    attached.model.set_adapter(ADAPTER)
+    attached.model.eval()
+    return names
+
+
+def forward_together(model: PeftModel, batch: dict[str, torch.Tensor], names: Sequence[str]) -> Any:
+    """Run the same texts through several adapters as rows of one forward pass.
+
+    Args:
+        model: a PEFT model in eval mode.
+        batch: tensors of B rows: input_ids, attention_mask, position_ids.
+        names: V adapters, among them ``BASE`` for none at all.
+
+    Returns:
+        The model's output over V * B rows: the B rows of the first name, then those of the next.
+    """
+    rows = batch["input_ids"].shape[0]
+    stacked = {key: value.repeat(len(names), 1) for key, value in batch.items()}
+    return model(**stacked, adapter_names=[name for name in names for _ in range(rows)], use_cache=False)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "adapter_config.json"
+    if not folder.is_dir():
+        raise AdapterError(f"{folder}: no such adapter folder; give the folder that `repgeo train` made")
+    if not path.is_file():
+        raise AdapterError(f"{folder}: has no adapter_config.json; give a PEFT adapter folder")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise AdapterError(f"{path}: is not JSON; fetch the adapter again") from error
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise AdapterError(f"{folder}: is a {kind} adapter; only LoRA and its variants can be compared")
+    start = str(config.get("init_lora_weights", True)).lower()
+    if start.startswith(REWRITING):
+        name = start.split("_niter")[0]
+        raise AdapterError(
+            f"{folder}: was started with {name}, which rewrites the base weights, so that switching it off "
+            "does not give the base back; save it with path_initial_model_for_weight_conversion first"
+        )
+    if config.get("bias", "none") != "none" or config.get("lora_bias"):
+        raise AdapterError(
+            f"{folder}: trained biases (bias={config.get('bias')!r}), which stay when the adapter is switched "
+            "off; train with bias='none'"
+        )
+    return config
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        raise AdapterError(f"{folder}: has no adapter_model.safetensors; other formats are not read")
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path}: is damaged ({error}); fetch or train it again") from error
+    bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise AdapterError(f"{path}: {bad[0]} holds NaN or infinity; train again with a lower rate")
+    return weights
+
+
+def _require_same_base(loaded: Loaded, folder: Path) -> None:
+    """Compare fingerprints where our own training left them; shapes decide for other adapters."""
+    note = folder / "training.json"
+    if not note.is_file():
+        return
+    made = json.loads(note.read_text(encoding="utf-8"))
+    expected = made.get("base", {})
+    if expected.get("fingerprint") not in {None, loaded.fingerprint}:
+        raise AdapterError(
+            f"{folder}: was trained on another base ({expected.get('name')}) than {loaded.name}; give that one"
+        )
+
+
+def _require_keys(model: PeftModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    from peft import get_peft_model_state_dict
+
+    known = set(get_peft_model_state_dict(model))
+    if missing := sorted(known - set(weights)):
+        raise AdapterError(f"{folder}: {len(missing)} weights are missing, first {missing[0]}; save it again")
+    if extra := sorted(set(weights) - known):
+        raise AdapterError(
+            f"{folder}: {len(extra)} weights fit no module of the base, first {extra[0]}; is it another base?"
+        )
+
+
+def _probe(loaded: Loaded) -> torch.Tensor:
+    """Token ids spread over the vocabulary; no text, so that every tokenizer can have them."""
+    size = loaded.model.get_input_embeddings().weight.shape[0]
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.integers(0, size, (2, min(16, loaded.max_length)))).to(loaded.device)
+
+
+def _logits(model: torch.nn.Module, probe: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        out = model(input_ids=probe)
+    return (out.logits if hasattr(out, "logits") else out.last_hidden_state).float()
+
+
+def _preflight(
+    model: PeftModel, config: dict[str, Any], probe: torch.Tensor, pristine: torch.Tensor, folder: Path
+) -> Preflight:
+    layers = lora_layers(model)
+    if any(layer.merged for layer in layers.values()):
+        raise AdapterError(f"{folder}: is merged into its base; load an unmerged base")
+    with model.disable_adapter():
+        gap = float((_logits(model, probe) - pristine).abs().max())
+    if not gap <= PROBE_TOLERANCE * max(1.0, float(pristine.abs().max())):
+        raise AdapterError(
+            f"{folder}: with the adapter switched off the logits differ from the base by {gap:.3g}; "
+            "its kind rewrites base weights, so there is no base left to compare with"
+        )
+    shift = float((_logits(model, probe) - pristine).abs().max())
+    norms = [
+        LowRank(_array(b), _array(a), layer.scaling[ADAPTER]).norm()
+        for layer in layers.values()
+        for a, b in [_factors(layer, ADAPTER)]
+    ]
+    variant = "dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora"
+    notes = []
+    if variant == "dora":
+        notes.append("DoRA rescales whole weights: s B A is not its full change of the weight.")
+    if config.get("modules_to_save"):
+        notes.append("Whole modules were trained too; random adapters keep them as they are.")
+    if pristine.dtype != torch.float32 or next(model.parameters()).dtype != torch.float32:
+        notes.append("The model runs in half precision, which drowns small differences; float32 is exact.")
+    return Preflight(
+        variant=variant,
+        rank=max(layer.r[ADAPTER] for layer in layers.values()),
+        modules=len(layers),
+        norm=float(np.linalg.norm(norms)),
+        base_gap=gap,
+        shift=shift,
+        notes=tuple(notes),
+    )
+
+
+def _factors(layer: LoraLayer, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The factors A (r, in) and B (out, r), of a linear layer or of an embedding."""
+    if name in layer.lora_A:
+        return layer.lora_A[name].weight, layer.lora_B[name].weight
+    return layer.lora_embedding_A[name], layer.lora_embedding_B[name]
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().double().cpu().numpy()
+
+
+def _copy_magnitude(layer: LoraLayer, name: str) -> None:
+    """Give a random DoRA adapter the trained magnitudes; other variants have none."""
+    magnitudes = getattr(layer, "lora_magnitude_vector", {})
+    if name in magnitudes:
+        magnitudes[name].weight.copy_(magnitudes[ADAPTER].weight)
+
+
+def _drop_traces(model: torch.nn.Module) -> None:
+    """Remove the attributes that peft leaves on a base it has wrapped."""
+    for trace in ("peft_config", "_hf_peft_config_loaded"):
+        if trace in vars(model):
+            delattr(model, trace)

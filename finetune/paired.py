@@ -1,0 +1,131 @@
+"""The same tokens through base, adapter and random adapters: rows to compare, batch by batch.
+
+Nothing is kept from one batch to the next, so the memory of whoever consumes these rows decides how much
+text can be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from finetune.adapter import ADAPTER, BASE, forward_together
+from geometry.live.capture import block_outputs, model_inputs, shorten, sink_mask, token_batches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from finetune.adapter import Attached
+    from finetune.pairs import Text
+
+
+@dataclass(frozen=True)
+class PairedBatch:
+    """Rows of one batch at every chosen layer.
+
+    Attributes:
+        stream: layer -> (V, B, T, d) residual stream; sides in the order of the names asked for.
+        ids: (B, T) token ids.
+        chosen: (B, T), True where the token belongs to the answer (or to the text, if it has none).
+        text_index: (B,) which text each row is.
+        real: (B, T), False at padding.
+    """
+
+    stream: dict[int, torch.Tensor]
+    ids: torch.Tensor
+    chosen: torch.Tensor
+    text_index: torch.Tensor
+    real: torch.Tensor
+
+    def sinks(self, layer: int) -> torch.Tensor:
+        """(B, T) chosen tokens that are attention sinks of the base at this layer."""
+        norms = self.stream[layer][0].float().norm(dim=-1)
+        return sink_mask(norms, self.real) & self.chosen
+
+
+def paired_batches(
+    attached: Attached,
+    texts: Sequence[Text],
+    layers: Sequence[int],
+    *,
+    names: Sequence[str] = (BASE, ADAPTER),
+    batch_tokens: int = 2048,
+) -> Iterator[PairedBatch]:
+    """Run texts through several sides of an attached adapter.
+
+    Texts longer than the model's context are cut at its end. Where a text has an answer, the chosen
+    positions are those that predict its tokens: from the last token of the prompt on. That is where an
+    adapter acts on what is written.
+
+    Args:
+        attached: the attached adapter.
+        texts: what to read.
+        layers: block outputs to keep, see :func:`geometry.live.capture.block_outputs`.
+        names: sides, the base first.
+        batch_tokens: most tokens of a batch, before it is repeated for each side.
+
+    Yields:
+        Batches in a fixed order that covers every text once.
+
+    Raises:
+        LayerError: a layer that the model does not have.
+        DataError: an empty text.
+    """
+    tokenizer = attached.loaded.tokenizer
+    kept = shorten([text.text for text in texts], tokenizer, max_length=attached.loaded.max_length).texts
+    starts = _answer_starts(texts, tokenizer)
+    for batch in token_batches(
+        kept, tokenizer, max_length=attached.loaded.max_length, batch_tokens=batch_tokens
+    ):
+        inputs = model_inputs(attached.model, batch)
+        with torch.inference_mode(), block_outputs(attached.model, layers) as kept_outputs:
+            stream = _all_sides(attached, inputs, names, kept_outputs)
+        real = batch.attention_mask.bool()
+        begin = torch.tensor([starts[i] for i in batch.text_index.tolist()])
+        chosen = real & (torch.arange(real.shape[1]) >= begin[:, None])
+        yield PairedBatch(stream, batch.input_ids, chosen, batch.text_index, real)
+
+
+def _all_sides(
+    attached: Attached,
+    inputs: dict[str, torch.Tensor],
+    names: Sequence[str],
+    kept: dict[int, torch.Tensor],
+) -> dict[int, torch.Tensor]:
+    """One forward for all sides, or one each where peft cannot mix them in a batch."""
+    if _mixes(attached):
+        forward_together(attached.model, inputs, names)
+        shape = (len(names), *inputs["input_ids"].shape)
+        return {layer: rows.unflatten(0, shape[:2]).cpu() for layer, rows in kept.items()}
+    sides = []
+    for name in names:
+        _one_side(attached, inputs, name)
+        sides.append({layer: rows.cpu() for layer, rows in kept.items()})
+    return {layer: torch.stack([side[layer] for side in sides]) for layer in sides[0]}
+
+
+def _one_side(attached: Attached, inputs: dict[str, torch.Tensor], name: str) -> None:
+    if name == BASE:
+        with attached.model.disable_adapter():
+            attached.model(**inputs, use_cache=False)
+        return
+    attached.model.set_adapter(name)
+    try:
+        attached.model(**inputs, use_cache=False)
+    finally:
+        attached.model.set_adapter(ADAPTER)
+
+
+def _mixes(attached: Attached) -> bool:
+    """Whether peft can run several adapters as rows of one batch: not with modules trained whole."""
+    config = attached.model.peft_config[ADAPTER]
+    return not (config.modules_to_save or getattr(config, "trainable_token_indices", None))
+
+
+def _answer_starts(texts: Sequence[Text], tokenizer: object) -> list[int]:
+    """Index of the token that predicts the first token of each answer; 0 without an answer."""
+    prompts = [text.text[: text.answer_from] for text in texts]
+    lengths = [len(ids) for ids in tokenizer([p or "." for p in prompts])["input_ids"]]
+    return [length - 1 if prompt else 0 for prompt, length in zip(prompts, lengths, strict=True)]
