@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 MISSING = "–"
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def digits(value: object, significant: int = 3) -> str:
+def digits(value: object, significant: int = 3, places: int | None = None) -> str:
     """Write one value with as many digits as a reader needs.
 
     Args:
         value: a number, a truth value, None, or a text, which is left as it is. NaN and infinity are
             written like None.
         significant: significant digits of a number that is not whole; at least 1.
+        places: digits after the point, for numbers that stand in line with others (see :func:`decimals`);
+            ``significant`` then says nothing.
 
     Returns:
         A short text. Whole numbers keep all their digits; below a thousandth and from a million on,
@@ -24,8 +29,8 @@ def digits(value: object, significant: int = 3) -> str:
     Examples:
         >>> [digits(x) for x in (0.123456, 12.3456, 1234.5, 48210, 1.2345e-7, 0.0, None, True)]
         ['0.123', '12.3', '1,234', '48,210', '1.23 × 10⁻⁷', '0', '–', 'yes']
-        >>> digits(float("nan")), digits("copy"), digits(-0.5)
-        ('–', 'copy', '−0.500')
+        >>> digits(float("nan")), digits("copy"), digits(-0.5), digits(0.02, places=3)
+        ('–', 'copy', '−0.500', '0.020')
     """
     if value is None:
         return MISSING
@@ -34,41 +39,54 @@ def digits(value: object, significant: int = 3) -> str:
     if isinstance(value, int):
         return _minus(f"{value:,}")
     if isinstance(value, float):
-        return _minus(_real(value, significant))
+        return _minus(_real(value, significant, places))
     return str(value)
 
 
-def span(low: object, high: object) -> str:
-    """Write an interval.
+def decimals(values: Iterable[object], significant: int = 3) -> int | None:
+    """Choose the digits after the point that numbers in line have in common.
+
+    Args:
+        values: numbers; what is not a finite float is passed over.
+        significant: significant digits of the largest.
+
+    Returns:
+        How many, or None where no common number serves: the sizes differ by more than a factor of 1000,
+        or call for powers of ten.
 
     Examples:
-        >>> span(0.25, 0.75)
-        '[0.250, 0.750]'
+        >>> decimals([0.02, 0.43]), decimals([5.35, 12.345]), decimals([1e-5, 1.0]), decimals([3, None])
+        (3, 1, None, None)
     """
-    return f"[{digits(low)}, {digits(high)}]"
+    sizes = [abs(x) for x in values if isinstance(x, float) and math.isfinite(x) and x]
+    if not sizes or max(sizes) > 1000 * min(sizes) or not 1e-3 <= max(sizes) < 1e6:
+        return None
+    return max(0, significant - 1 - math.floor(math.log10(max(sizes))))
 
 
-def measured(cell: Mapping[str, object]) -> tuple[str, str]:
+def measured(cell: Mapping[str, Any], places: int | None = None) -> tuple[str, str]:
     """Write a number that brings its floor along.
 
     Args:
         cell: ``value``, and any of ``low`` and ``high`` (its interval), ``n``, ``p``, ``null`` (a mapping
             with ``low`` and ``high``, or ``mean``) and ``verdict``.
+        places: digits after the point, of the number and its interval.
 
     Returns:
         The number with its interval, and the rest in small print, empty where there is none.
 
     Examples:
         >>> measured({"value": 0.83, "low": 0.79, "high": 0.87, "n": 120, "p": 0.25})
-        ('0.830 [0.790, 0.870]', 'n = 120, p = 0.250')
+        ('0.830 [0.790, 0.870]', 'n = 120, p = 0.25')
     """
-    main = digits(cell.get("value"))
-    if "low" in cell and "high" in cell:
-        main += f" {span(cell['low'], cell['high'])}"
-    small = [f"{key} = {digits(cell[key])}" for key in ("n", "p") if cell.get(key) is not None]
-    floor = cell.get("null")
-    if isinstance(floor, Mapping):
-        around = span(floor["low"], floor["high"]) if "low" in floor else digits(floor.get("mean"))
+    places = decimals([cell["value"]]) if places is None else places
+    main = digits(cell["value"], places=places)
+    if cell.get("low") is not None:
+        main += f" {_span(cell, places)}"
+    small = [f"{key} = {digits(cell[key], 2)}" for key in ("n", "p") if cell.get(key) is not None]
+    null = cell.get("null")
+    if null is not None:
+        around = _span(null, places) if "low" in null else digits(null["mean"], places=places)
         small.append(f"null {around}")
     if cell.get("verdict"):
         small.append(str(cell["verdict"]))
@@ -90,11 +108,17 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _real(value: float, significant: int) -> str:
+def _span(ends: Mapping[str, Any], places: int | None) -> str:
+    return f"[{digits(ends['low'], places=places)}, {digits(ends['high'], places=places)}]"
+
+
+def _real(value: float, significant: int, places: int | None) -> str:
     if not math.isfinite(value):
         return MISSING
     if value == 0:
         return "0"
+    if places is not None:
+        return f"{value:,.{places}f}"
     mantissa, exponent = f"{value:.{significant - 1}e}".split("e")
     power = int(exponent)
     if power < -3 or power >= 6:

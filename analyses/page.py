@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from analyses.digits import digits, measured
+from analyses.digits import decimals, digits, measured
 from analyses.plots import inline
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def page(report: Report, vectors: Mapping[str, str]) -> str:
         report=report,
         drawing=lambda figure: drawing(figure, vectors[figure.name]),
         numeric=numeric,
-        cell=cell,
+        cells=cells,
         manifest=list(flat(report.manifest)),
     )
 
@@ -72,9 +72,16 @@ def alternative(figure: FigureSpec) -> str:
     return f"{head}: {'; '.join(ranges)}." if ranges else f"{head}."
 
 
-def cell(value: object) -> tuple[str, str]:
-    """Write a table cell: what is read first, and the small print under it."""
-    return measured(value) if isinstance(value, Mapping) else (digits(value), "")
+def cells(table: TableSpec) -> list[list[tuple[str, str]]]:
+    """Write the cells of a table: what is read first, and the small print under it.
+
+    Numbers of one column get the same digits after the point, where their sizes allow it.
+    """
+    columns = []
+    for column in zip(*table.rows, strict=True):
+        places = decimals([value["value"] if isinstance(value, Mapping) else value for value in column])
+        columns.append([_cell(value, places) for value in column])
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def numeric(table: TableSpec, column: int) -> bool:
@@ -121,6 +128,12 @@ def entry(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return "not recorded" if value is None else str(value)
+
+
+def _cell(value: object, places: int | None) -> tuple[str, str]:
+    if isinstance(value, Mapping):
+        return measured(value, places)
+    return digits(value, places=places), ""
 
 
 def _series(figure: FigureSpec) -> list[tuple[str, list[float]]]:
