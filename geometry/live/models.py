@@ -21,6 +21,7 @@ from transformers.models.auto import modeling_auto
 
 from geometry.checks import ModelError
 from geometry.live.anatomy import blocks, final_norm, first_position, unwrapped
+from geometry.live.bridge import as_bridge
 from geometry.live.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["EMBEDDED", "Loaded", "blocks", "final_norm", "fingerprint", "load", "unwrapped"]
+__all__ = ["EMBEDDED", "Loaded", "as_bridge", "blocks", "final_norm", "fingerprint", "load", "unwrapped"]
 
 EMBEDDED = Path(__file__).parent / "embedded"
 """Where the model called ``embedded`` lives: it is shipped inside this package."""
