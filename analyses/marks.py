@@ -103,8 +103,8 @@ def band(axes: Axes, x: Sequence[float], floor: Data | None) -> None:
     Args:
         axes: where.
         x: places, ascending. A single one gets a band of some width, so that it can be seen.
-        floor: ``low``, ``high`` and perhaps ``mean`` (each a number a place, or one for all) and ``name``;
-            None draws nothing.
+        floor: ``low``, ``high``, perhaps ``mean`` (or ``value``), each a number a place or one for all,
+            and ``name``. None draws nothing.
     """
     if floor is None:
         return
@@ -125,12 +125,13 @@ def ceiling(axes: Axes, x: Sequence[float], values: object) -> None:
     Args:
         axes: where.
         x: places, ascending.
-        values: a number a place, one for all, or a mapping of ``values`` and ``name``; None draws nothing.
+        values: a number a place or one for all; or a mapping of ``values`` (or ``value``) and ``name``. None
+            draws nothing.
     """
     if values is None:
         return
     named = values if isinstance(values, dict) else {"values": values}
-    line = floats(named["values"], len(x))
+    line = floats(named["values"] if "values" in named else named["value"], len(x))
     axes.plot(
         x, line, color=INK, lw=1.0, ls=(0, (4, 3)), label=named.get("name", "ceiling"),
         marker="_" if len(x) == 1 else None, ms=24, zorder=1.5,

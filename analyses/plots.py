@@ -19,10 +19,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from analyses import marks
 from analyses.digits import decimals, digits, measured
 from analyses.marks import INK, MARKERS, PALETTE, STYLE
+from finetune.folders import replace_file, write_whole
 from geometry.checks import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -67,6 +69,22 @@ def png(figure: Figure) -> bytes:
     with mpl.rc_context(STYLE):
         figure.savefig(stream, format="png", dpi=220, metadata={"Software": None})
     return stream.getvalue()
+
+
+def save(figure: Figure, stem: Path) -> str:
+    """Write a figure beside ``stem`` as .svg and .png, each whole or not at all.
+
+    Args:
+        figure: what to write.
+        stem: the path without ending; its folder is there.
+
+    Returns:
+        The SVG text.
+    """
+    vector, pixels = svg(figure), png(figure)
+    write_whole(stem.with_suffix(".svg"), vector)
+    replace_file(stem.with_suffix(".png"), lambda path: path.write_bytes(pixels))
+    return vector
 
 
 def inline(text: str, prefix: str) -> str:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from analyses import plots
-from finetune.folders import replace_file, whole_folder, write_whole
+from finetune.folders import whole_folder, write_whole
 from geometry.checks import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 SCHEMA = 1
@@ -257,17 +256,11 @@ def _json(value: object) -> str:
 def _illustrate(report: Report, folder: Path) -> None:
     from analyses.page import page
 
+    # All are drawn before one is written: data that cannot be drawn leave the old page as it is.
     drawn = {figure.name: plots.draw(figure.plot, figure.data) for figure in report.figures}
-    vectors = {name: plots.svg(figure) for name, figure in drawn.items()}
-    for name, figure in drawn.items():
-        _write_figure(folder / "figures" / name, vectors[name], figure)
+    (folder / "figures").mkdir(exist_ok=True)
+    vectors = {name: plots.save(figure, folder / "figures" / name) for name, figure in drawn.items()}
     write_whole(folder / "report.html", page(report, vectors))
-
-
-def _write_figure(stem: Path, vector: str, figure: Figure) -> None:
-    stem.parent.mkdir(exist_ok=True)
-    write_whole(stem.with_suffix(".svg"), vector)
-    replace_file(stem.with_suffix(".png"), lambda path: path.write_bytes(plots.png(figure)))
 
 
 def _section(content: dict[str, Any]) -> Section:

@@ -1,0 +1,177 @@
+"""The commands of ``repgeo``. Each asks its questions of the other packages and writes down the answer.
+
+Heavy libraries are imported inside the commands, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analyses import options
+from analyses.options import Adapter, AsJson, Base, Device, Dtype, Out, RecipeFile, Revision
+
+app = typer.Typer(
+    name="repgeo",
+    help="See what fine-tuning does to a language model's representations, with a floor under every number.",
+    epilog="Start here: repgeo demo",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def repgeo(version: options.Version = False) -> None:
+    """Commands write pages and models to folders; progress goes to standard error."""
+
+
+def example(text: str) -> str:
+    """Write the end of a command's help."""
+    return f"Example:\n\n{text}"
+
+
+@app.command(epilog=example("repgeo pretrain --corpus wikipedia.jsonl.gz --corpus novels/ --out my-base"))
+def pretrain(
+    corpus: Annotated[list[str], typer.Option(help="File or folder of documents; give it more than once.")],
+    out: Out,
+    recipe: RecipeFile = None,
+    round_trip: Annotated[
+        options.Pivot, typer.Option(help="Language through which sentences are made plain, by apertium.")
+    ] = options.Pivot.none,
+) -> None:
+    """Train a small base model from text.
+
+    A vocabulary is learnt, the documents are packed, and the schedule runs with checkpoints. A killed
+    run goes on where its last checkpoint was when the same command comes again.
+    """
+    from analyses import jobs
+
+    print(jobs.pretrain(corpus, out, recipe=recipe, pivot=round_trip.value))
+
+
+@app.command(epilog=example("repgeo train --base embedded --pairs plain-to-ornate.jsonl --out runs/ornate"))
+def train(
+    base: Base,
+    pairs: Annotated[Path, typer.Option(help='JSONL of {"id", "doc_id", "source", "target"}.')],
+    out: Out,
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Pairs to measure on; without it a tenth of the documents is set apart."),
+    ] = None,
+    recipe: RecipeFile = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the recipe's own.")] = None,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+) -> None:
+    """Train a LoRA adapter on sentence pairs.
+
+    It learns to rewrite each source as its target; the result is a standard PEFT folder. A killed run
+    goes on where its last checkpoint was when the same command comes again.
+    """
+    from analyses import jobs
+
+    model = options.load(base, dtype=dtype, device=device, revision=revision)
+    print(jobs.train(model, pairs, out, validation=validation, recipe=jobs.recipe(recipe, seed)))
+
+
+@app.command(epilog=example('repgeo transfer --base embedded --adapter runs/ornate "The dog ran home."'))
+def transfer(
+    base: Base,
+    adapter: Adapter,
+    text: Annotated[str | None, typer.Argument(help="What to rewrite.", show_default=False)] = None,
+    input_: Annotated[
+        str | None, typer.Option("--input", help="File with one text a line; - reads standard input.")
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw tokens by chance, not the likeliest.")
+    ] = False,
+    temperature: Annotated[float, typer.Option(help="Of --sample: below 1 safer, above 1 bolder.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of --sample.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Texts in one forward pass.", min=1)] = 16,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 128,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+) -> None:
+    """Rewrite text in the style of an adapter.
+
+    One line comes out on standard output for each text, and nothing else.
+    """
+    from analyses import jobs
+
+    texts = jobs.texts_to_rewrite(text, input_)
+    sampling = jobs.sampling(seed, temperature) if sample else None
+    model = options.load(base, dtype=dtype, device=device, revision=revision)
+    for line in jobs.transfer(
+        model, adapter, texts, sample=sampling, batch_size=batch_size, max_new_tokens=max_new_tokens
+    ):
+        print(line)
+
+
+@app.command(
+    epilog=example(
+        "repgeo diff --base embedded --adapter runs/ornate --texts style=style.jsonl --texts fact=facts.jsonl"
+    )
+)
+def diff(
+    base: Base,
+    adapter: Adapter,
+    texts: Annotated[
+        list[str], typer.Option(help="NAME=PATH of a group of texts (JSONL); give it more than once.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/diff/<run id>.")
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Block numbers such as 0,3,5; default all.")] = None,
+    k: Annotated[int, typer.Option(help="Dimension of the subspaces that are compared.", min=1)] = 8,
+    random_adapters: Annotated[int, typer.Option(help="Random adapters of the null.", min=0)] = 3,
+    seed: Annotated[int, typer.Option(help="Of the random adapters.", min=0)] = 0,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Compare a base and its adapter, layer by layer, and write a page.
+
+    Texts are JSONL of {"id", "text"}, {"id", "prompt", "answer"} or {"id", "source", "target"}.
+    """
+    from analyses import jobs
+    from analyses.adapter_diff import DiffRequest
+
+    groups = options.named_paths(texts)
+    request = DiffRequest(groups, options.numbers(layers), k, random_adapters, seed)
+    jobs.require_room(out, "diff")
+    model = options.load(base, dtype=dtype, device=device, revision=revision)
+    options.show_page(jobs.diff(model, adapter, request, out), as_json=json)
+
+
+@app.command(epilog=example("repgeo demo --out results/demo"))
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the page and of what it is about.")] = Path(
+        "results/demo"
+    ),
+    json: AsJson = False,
+) -> None:
+    """Do the main job on the embedded model and data, and write a page.
+
+    An adapter is trained, held-out sentences are rewritten and scored, and its activations compared.
+    """
+    from analyses import jobs
+
+    options.show_page(jobs.demo(out), as_json=json)
+
+
+@app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))
+def redraw(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run: what holds its report.json.")],
+) -> None:
+    """Draw the page of a run again from its numbers.
+
+    Only the report.json in its folder is read; no model is needed.
+    """
+    from analyses import report
+
+    options.show_page(report.redraw(folder), as_json=False)

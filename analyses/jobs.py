@@ -1,0 +1,293 @@
+"""What each command does once its options are read: the same jobs as functions, with progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analyses import plots
+from analyses.manifest import manifest, run_id
+from analyses.report import Report, write
+from analyses.terminal import note, refusals, watched
+from finetune.folders import require_replaceable, sha256_file, sha256_text
+from finetune.pairs import read_pairs, split_by_document
+from geometry.checks import DataError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pydantic import BaseModel
+
+    from analyses.adapter_diff import DiffRequest
+    from finetune.progress import Progress
+    from finetune.recipe import Recipe
+    from finetune.transfer import Sampling
+    from geometry.live.models import Loaded
+
+VALIDATION_SHARE = 0.1
+
+
+def pretrain(corpora: list[str], out: Path, *, recipe: Path | None, pivot: str) -> Path:
+    """Train a small base model and draw its loss curve; see :func:`finetune.pretrain.pretrain`.
+
+    Args:
+        corpora: files or folders of documents.
+        out: the model folder.
+        recipe: YAML of the fields of a ``PretrainRecipe`` to change.
+        pivot: language of the round trip, or ``none``.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        InputError: see :func:`finetune.pretrain.pretrain`.
+    """
+    from finetune.neutralise import Apertium
+    from finetune.pretrain import PretrainRecipe, pretrain
+
+    chosen = _fields(recipe, PretrainRecipe)
+    engine = None if pivot == "none" else Apertium(pivot)
+    with watched("pretraining") as show:
+        folder = pretrain(
+            corpora, out, chosen, engine=engine,
+            on_step=lambda r, steps: show(f"loss {r['loss']:.3f}", r["step"] / steps),
+        )  # fmt: skip
+    log = json.loads((folder / "pretraining.json").read_text(encoding="utf-8"))["log"]
+    measured = [record for record in log if "held_out" in record]
+    _draw_losses(
+        folder,
+        x_label="tokens",
+        train={"x": [r["tokens"] for r in log], "y": [r["loss"] for r in log]},
+        validation={"x": [r["tokens"] for r in measured], "y": [r["held_out"] for r in measured]},
+    )
+    return folder
+
+
+def train(loaded: Loaded, pairs: Path, out: Path, *, validation: Path | None, recipe: Recipe) -> Path:
+    """Train an adapter and draw its loss curve; see :func:`finetune.train.train`.
+
+    Args:
+        loaded: the base.
+        pairs: JSONL of pairs.
+        out: the adapter's folder.
+        validation: JSONL of pairs to measure on; None sets a tenth of the documents apart, by the recipe's
+            seed.
+        recipe: the numbers.
+
+    Returns:
+        The adapter's folder.
+
+    Raises:
+        InputError: see :func:`finetune.train.train`.
+    """
+    from finetune.train import train
+
+    read = read_pairs(pairs)
+    refusals(pairs, read.refused)
+    if validation is None:
+        shares = {"train": 1 - VALIDATION_SHARE, "validation": VALIDATION_SHARE}
+        parts = split_by_document(read.pairs, shares, recipe.seed)
+    else:
+        held_out = read_pairs(validation)
+        refusals(validation, held_out.refused)
+        parts = {"train": read.pairs, "validation": held_out.pairs}
+    with watched("training") as show:
+        result = train(loaded, parts["train"], parts["validation"], out, recipe, progress=_training(show))
+    if result.too_long:
+        note(f"{len(result.too_long)} pairs were left out: longer than {result.max_length} tokens")
+    _draw_losses(out, train=_curve(result.train_losses), validation=_curve(result.valid_losses))
+    note(f"validation loss {result.loss_before:.3f} before, {result.loss_after:.3f} after (nats a token)")
+    return out
+
+
+def recipe(path: Path | None, seed: int | None) -> Recipe:
+    """Read the recipe of an adapter, with another seed where one is given.
+
+    Raises:
+        InputError: the file cannot be read, or a field is unknown or out of range.
+    """
+    from finetune.recipe import Recipe
+
+    read = Recipe() if path is None else Recipe.read(path)
+    return read if seed is None else Recipe.of({**read.model_dump(), "seed": seed})
+
+
+def texts_to_rewrite(text: str | None, source: str | None) -> list[str]:
+    """Take the one text of the command line, or the lines of a file or of standard input.
+
+    Args:
+        text: the argument.
+        source: a path, or ``-``.
+
+    Returns:
+        One text a line, without line ends.
+
+    Raises:
+        DataError: both or neither were given, or the file cannot be read, is empty or is not UTF-8.
+    """
+    if (text is None) == (source is None):
+        raise DataError("give either a text or --input FILE (- reads standard input)")
+    if text is not None:
+        return [text]
+    try:
+        content = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"--input {source}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"--input {source}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    # Other line breaks of Unicode stand inside a text; only these end a line for the tools around us.
+    lines = content.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if not any(line.strip() for line in lines):
+        raise DataError(f"--input {source}: holds no text; write one a line")
+    return lines
+
+
+def sampling(seed: int, temperature: float) -> Sampling:
+    """Say how tokens are drawn."""
+    from finetune.transfer import Sampling
+
+    return Sampling(seed, temperature)
+
+
+def transfer(loaded: Loaded, adapter: Path, texts: Sequence[str], **settings: Any) -> list[str]:
+    """Rewrite texts with an adapter; see :func:`finetune.transfer.transfer`.
+
+    Args:
+        loaded: the base.
+        adapter: PEFT folder.
+        texts: one output comes back for each; a blank one stays blank.
+        **settings: keywords of :func:`finetune.transfer.transfer`.
+
+    Returns:
+        The rewritten texts, in order, each on one line.
+
+    Raises:
+        InputError: the adapter does not belong to the base, or a text does not fit its context.
+    """
+    from finetune.adapter import attach
+    from finetune.transfer import transfer
+
+    places = [i for i, text in enumerate(texts) if text.strip()]
+    if len(places) < len(texts):
+        note(f"{len(texts) - len(places)} blank lines stay blank")
+    outputs = [""] * len(texts)
+    with attach(loaded, adapter) as attached:
+        if not attached.preflight.active:
+            note(f"{adapter}: the adapter is inactive; these are the base model's own outputs")
+        answers = transfer(attached.model, loaded.tokenizer, [texts[i] for i in places], **settings)
+    for place, answer in zip(places, answers, strict=True):
+        outputs[place] = answer
+    return outputs
+
+
+def require_room(out: Path | None, command: str) -> None:
+    """Refuse a place that a page cannot be written to, before any work is done.
+
+    Args:
+        out: the folder asked for; None means ``results/<command>/<run id>``.
+        command: the command's name.
+
+    Raises:
+        InputError: the place cannot be written, or holds something else.
+    """
+    require_replaceable(out or Path("results", command, "new"))
+
+
+def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) -> Path:
+    """Compare a base with its adapter and write the page; see :func:`analyses.adapter_diff.diff`.
+
+    Args:
+        loaded: the base.
+        adapter: PEFT folder.
+        request: texts, layers and nulls.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.adapter_diff.diff`.
+    """
+    from analyses.adapter_diff import diff
+    from analyses.diff_page import diff_claims, diff_sections
+
+    with watched("comparing") as show:
+        facts = diff(loaded, adapter, request, progress=show)
+    identity = {
+        "base": {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint},
+        "tokenizer": _tokenizer_hash(loaded),
+        "adapter": {"path": str(adapter), "sha256": sha256_file(adapter / "adapter_model.safetensors")},
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "attention": loaded.model.config._attn_implementation,
+        "sites": "block outputs, before the final norm",
+        "weights": "raw",
+        "layers": facts["layers"],
+        "k": request.k,
+        "random_adapters": request.n_random,
+        "seed": request.seed,
+    }
+    made = manifest(files=request.texts, device=str(loaded.device), **identity)
+    asked = {**identity, "texts": {name: file["sha256"] for name, file in made["files"].items()}}
+    report = Report(
+        command="diff",
+        title=f"What {adapter.resolve().name} changes in {loaded.name}",
+        claims=diff_claims(facts),
+        sections=diff_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, out or Path("results", "diff", run_id(asked)))
+
+
+def demo(out: Path) -> Path:
+    """Run the demo; see :func:`analyses.demo.demo`.
+
+    Raises:
+        InputError: ``out`` cannot be written.
+    """
+    from analyses.demo import demo
+    from analyses.style_run import Watch
+
+    with watched("demo") as show:
+        return demo(out, watch=Watch(_training(show), show))
+
+
+def _training(show: Callable[[str, float], None]) -> Callable[[Progress], None]:
+    def tell(moment: Progress) -> None:
+        loss = "" if moment.loss is None else f"loss {moment.loss:.3f}, "
+        show(f"{loss}validation {moment.valid_loss:.3f}", moment.step / max(1, moment.steps))
+
+    return tell
+
+
+def _fields(path: Path | None, kind: type[BaseModel]) -> Any:
+    """Read a model of pydantic from YAML, with errors of one line."""
+    import yaml
+    from pydantic import ValidationError
+
+    try:
+        content = {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return kind.model_validate(content)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not YAML; write one `field: value` a line") from error
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()]
+        raise InputError(f"{path}: {'; '.join(faults[:3])}") from error
+
+
+def _curve(points: Sequence[tuple[int, float]]) -> dict[str, list[float]]:
+    return {"x": [x for x, _ in points], "y": [y for _, y in points]}
+
+
+def _draw_losses(folder: Path, **data: Any) -> None:
+    plots.save(plots.draw("loss_curve", data), folder / "loss_curve")
+
+
+def _tokenizer_hash(loaded: Loaded) -> str:
+    backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
+    vocabulary = sorted(loaded.tokenizer.get_vocab().items())
+    return sha256_text(json.dumps(vocabulary) if backend is None else backend.to_str())

@@ -1,0 +1,124 @@
+"""What the commands have in common: options, and how their values are read and shown.
+
+Even :mod:`geometry.checks` is imported inside the functions, since it brings NumPy: help comes first.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from geometry.live.models import Loaded
+
+Base = Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")]
+Adapter = Annotated[Path, typer.Option(help="PEFT folder of a LoRA adapter.")]
+Out = Annotated[Path, typer.Option(help="Folder to make; written whole or not at all.")]
+RecipeFile = Annotated[Path | None, typer.Option(help="YAML of the fields to change.")]
+Dtype = Annotated[str, typer.Option(help="Number format of the weights.")]
+Device = Annotated[
+    str | None, typer.Option(help="Such as cpu or cuda:1; default the first GPU.", show_default=False)
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a Hugging Face name.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print report.json in place of the page's path.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"repgeo {version('repgeo')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+]
+
+
+class Pivot(StrEnum):
+    """Languages that apertium translates through."""
+
+    spanish = "spanish"
+    catalan = "catalan"
+    esperanto = "esperanto"
+    none = "none"
+
+
+def load(base: str, *, dtype: str, device: str | None, revision: str | None) -> Loaded:
+    """Load the model that the options name."""
+    from geometry.live.models import load
+
+    return load(base, dtype=dtype, device=device, revision=revision)
+
+
+def named_paths(given: list[str]) -> dict[str, Path]:
+    """Read ``NAME=PATH`` options.
+
+    Args:
+        given: the options, in order.
+
+    Returns:
+        Name -> path, in the same order.
+
+    Raises:
+        DataError: no name, a name of other signs than letters and digits, a name twice, or no such file.
+    """
+    from geometry.checks import DataError
+
+    paths: dict[str, Path] = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
+            raise DataError(f"--texts {one}: write NAME=PATH, the name in letters and digits, as style={one}")
+        if name in paths:
+            raise DataError(f"--texts {one}: the name {name} is taken; give each group its own")
+        if not Path(path).is_file():
+            raise DataError(f"--texts {one}: there is no file {path}; check the path")
+        paths[name] = Path(path)
+    return paths
+
+
+def numbers(given: str | None) -> tuple[int, ...] | None:
+    """Read block numbers.
+
+    Args:
+        given: such as ``0,3,5``; None for all.
+
+    Returns:
+        The numbers in the order given, each once.
+
+    Raises:
+        LayerError: something in it is not a whole number.
+
+    Examples:
+        >>> numbers("0,3, 5"), numbers(None)
+        ((0, 3, 5), None)
+    """
+    from geometry.checks import LayerError
+
+    if given is None:
+        return None
+    try:
+        return tuple(dict.fromkeys(int(part) for part in given.split(",")))
+    except ValueError:
+        raise LayerError(f"--layers {given}: write block numbers such as 0,3,5") from None
+
+
+def show_page(page: Path, *, as_json: bool) -> None:
+    """Print the path of a page, or the report.json beside it."""
+    from geometry.checks import InputError
+
+    if not as_json:
+        print(page)
+        return
+    try:
+        print(page.with_name("report.json").read_text(encoding="utf-8"), end="")
+    except OSError as error:
+        raise InputError(f"{page.parent}: cannot be read ({error.strerror})") from error
