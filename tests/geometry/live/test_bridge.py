@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -63,12 +63,29 @@ def test_the_model_that_was_handed_in_is_unchanged(tiny_causal, ids):
         assert torch.equal(model(ids).logits, before)
 
 
-def test_warnings_and_log_levels_are_left_alone(tiny_llama, capfd):
-    level, filters = logging.getLogger("transformers").level, list(warnings.filters)
-    as_bridge(tiny_llama)
-    assert logging.getLogger("transformers").level == level
-    assert warnings.filters == filters
-    assert capfd.readouterr() == ("", "")
+IN_A_NEW_PROCESS = """
+import logging, sys, warnings
+from geometry.live.models import as_bridge, load
+loaded = load(sys.argv[1], device="cpu")
+def settings():
+    return logging.getLogger("transformers").level, warnings.filters
+before = settings()
+assert "transformer_lens" not in sys.modules
+as_bridge(loaded)
+assert "transformer_lens" in sys.modules
+assert settings() == before, (before, settings())
+"""
+
+
+@pytest.mark.slow
+def test_what_importing_transformer_lens_changes_is_put_back(tiny_folder):
+    answer = subprocess.run(
+        [sys.executable, "-c", IN_A_NEW_PROCESS, str(tiny_folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

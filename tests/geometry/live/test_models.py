@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import shutil
+import socket
 import sys
 from dataclasses import replace
 
@@ -56,6 +57,7 @@ def test_loads_every_family_ready_to_measure(tiny_models):
     assert tiny_models.device == torch.device("cpu")
     assert tiny_models.revision is None
     assert len(tiny_models.fingerprint) == 64
+    assert len(repr(tiny_models)) < 300
 
 
 def test_blocks_are_the_layers_of_the_family(tiny_models):
@@ -197,6 +199,14 @@ def test_a_missing_path_is_never_asked_of_the_hub(name, monkeypatch):
 def test_a_path_object_is_a_folder_whatever_it_looks_like(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "no such folder" in refusal(tmp_path.__class__("gpt2"))
+
+
+def test_the_wall_around_the_tests_stands():
+    for leave in (lambda: socket.create_connection(("127.0.0.1", 9)), socket.socket):
+        with pytest.raises(RuntimeError, match="tests run offline"):
+            leave()
+    for end in socket.socketpair(socket.AF_UNIX):
+        end.close()
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model"])
