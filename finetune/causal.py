@@ -89,7 +89,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        # not inference_mode: a table that a model builds lazily here may be needed by a backward pass later
+        with torch.no_grad():
             yield
     finally:
         model.train(was_training)

@@ -15,7 +15,7 @@ from geometry.checks import InputError
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-Variant = Literal["lora", "rslora", "dora", "gaussian", "orthogonal", "mica", "eva", "pissa", "olora"]
+Variant = Literal["lora", "rslora", "dora", "gaussian", "orthogonal", "mica", "pissa", "olora"]
 Schedule = Literal[
     "linear",
     "cosine",
@@ -42,8 +42,10 @@ class Recipe(BaseModel):
         dropout: share of the adapter's inputs that is dropped in training, in [0, 1).
         target_modules: ``all-linear`` (every linear layer but the output head), a regular expression, or
             the ends of module names.
-        variant: which kind of LoRA. ``pissa`` and ``olora`` rewrite the base weights while they train;
-            the adapter is converted when it is written, to a plain LoRA of rank 2 r on the unchanged base.
+        variant: which kind of LoRA; those that must see data before they start (EVA, CorDA, LoRA-GA) or
+            that quantise the base (LoftQ) are not offered. ``pissa`` and ``olora`` rewrite the base weights
+            while they train; the adapter is converted when it is written, to a plain LoRA of rank 2 r on
+            the unchanged base.
         lora_config: further fields of :class:`peft.LoraConfig`, such as ``rank_pattern`` or ``bias``.
         lr: highest learning rate of AdamW.
         weight_decay: of AdamW.

@@ -55,9 +55,10 @@ def test_evaluating_is_undone_also_after_a_failure(tiny_llama):
     tiny_llama.model.train()
     with pytest.raises(KeyError), evaluating(tiny_llama.model):
         assert not tiny_llama.model.training
-        assert torch.is_inference_mode_enabled()
+        assert not torch.is_grad_enabled()
         raise KeyError
     assert tiny_llama.model.training
+    assert torch.is_grad_enabled()
 
 
 def test_chance_is_lent_and_given_back():
