@@ -61,6 +61,39 @@ def test_block_outputs_are_the_hidden_states_of_the_host_library(tiny_models):
             assert (stream[2] - hidden[-1])[real].abs().max() > 0.1
 
 
+STRANGERS = {
+    # each keeps blocks, norms or positions in a way of its own
+    "OPT": {"ffn_dim": 32, "word_embed_proj_dim": 16},
+    "Falcon": {},
+    "Mpt": {"d_model": 16, "n_layers": 2, "n_heads": 2},
+    "Bloom": {"n_layer": 2, "n_head": 2},
+    "Mixtral": {"num_key_value_heads": 1, "num_local_experts": 2},
+    "Olmo2": {},
+    "XLMRoberta": {},
+    "DistilBert": {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32},
+    "ModernBert": {"cls_token_id": 0, "sep_token_id": 0, "bos_token_id": 0, "eos_token_id": 0},
+    "MPNet": {},
+}
+
+
+@pytest.mark.parametrize("family", STRANGERS)
+def test_families_that_no_line_of_ours_names(family, tiny_tokenizer):
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    shared = {"vocab_size": 320, "max_position_embeddings": 130, "pad_token_id": 1, **sizes}
+    config = getattr(transformers, f"{family}Config")(**(shared | STRANGERS[family]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.AutoModel.from_config(config).eval()
+    loaded = Loaded(model, tiny_tokenizer, family, None, "")
+    assert (loaded.n_layers, loaded.width) == (2, 16)
+    (batch,) = batches(TEXTS, loaded)
+    stream, output = capture(loaded, batch, (-1, 0, 1), output_hidden_states=True)
+    real = batch.attention_mask.bool()
+    norm = final_norm(model) or torch.nn.Identity()
+    for ours, theirs in zip((stream[-1], stream[0], norm(stream[1])), output.hidden_states, strict=True):
+        torch.testing.assert_close(ours[real], theirs[real], rtol=0, atol=0)
+
+
 def test_every_forward_pass_fills_it_anew(tiny_llama):
     first, second = batches(TEXTS, tiny_llama, batch_tokens=64)[:2]
     with torch.no_grad(), block_outputs(tiny_llama.model, [1]) as stream:
