@@ -64,33 +64,34 @@ def decimals(values: Iterable[object], significant: int = 3) -> int | None:
     return max(0, significant - 1 - math.floor(math.log10(max(sizes))))
 
 
-def measured(cell: Mapping[str, Any], places: int | None = None) -> tuple[str, str]:
+def measured(cell: Mapping[str, Any], places: int | None = None) -> tuple[str, tuple[str, ...]]:
     """Write a number that brings its floor along.
 
     Args:
-        cell: ``value``, and any of ``low`` and ``high`` (its interval), ``n``, ``p``, ``null`` (a mapping
-            with ``low`` and ``high``, or ``mean``) and ``verdict``.
-        places: digits after the point, of the number and its interval.
+        cell: ``value``, and any of ``low`` and ``high`` (its interval), ``null`` (a mapping with ``low`` and
+            ``high``, or ``mean``), ``n``, ``p`` and ``verdict``.
+        places: digits after the point, of the number, its interval and its null.
 
     Returns:
-        The number with its interval, and the rest in small print, empty where there is none.
+        The number with its interval; and lines of small print: the null, and what is said of it.
 
     Examples:
-        >>> measured({"value": 0.83, "low": 0.79, "high": 0.87, "n": 120, "p": 0.25})
-        ('0.830 [0.790, 0.870]', 'n = 120, p = 0.25')
+        >>> measured({"value": 0.83, "low": 0.79, "high": 0.87})
+        ('0.830 [0.790, 0.870]', ())
+        >>> measured({"value": 0.83, "null": {"low": 0.1, "high": 0.3}, "n": 120, "p": 0.25, "verdict": "above"})
+        ('0.830', ('null [0.100, 0.300]', 'n = 120, p = 0.25, above'))
     """
     places = decimals([cell["value"]]) if places is None else places
     main = digits(cell["value"], places=places)
     if cell.get("low") is not None:
         main += f" {_span(cell, places)}"
-    small = [f"{key} = {digits(cell[key], 2)}" for key in ("n", "p") if cell.get(key) is not None]
-    null = cell.get("null")
+    null, lines = cell.get("null"), []
     if null is not None:
-        around = _span(null, places) if "low" in null else digits(null["mean"], places=places)
-        small.append(f"null {around}")
+        lines.append(f"null {_span(null, places) if 'low' in null else digits(null['mean'], places=places)}")
+    said = [f"{key} = {digits(cell[key], 2)}" for key in ("n", "p") if cell.get(key) is not None]
     if cell.get("verdict"):
-        small.append(str(cell["verdict"]))
-    return main, ", ".join(small)
+        said.append(str(cell["verdict"]))
+    return main, (*lines, ", ".join(said)) if said else tuple(lines)
 
 
 def duration(seconds: float) -> str:

@@ -232,7 +232,7 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
     asked = {**identity, "texts": {name: file["sha256"] for name, file in made["files"].items()}}
     report = Report(
         command="diff",
-        title=f"What {adapter.resolve().name} changes in {loaded.name}",
+        title=f"What {adapter.resolve().name} changes in {Path(loaded.name).name}",
         claims=diff_claims(facts),
         sections=diff_sections(facts),
         facts=facts,

@@ -72,8 +72,8 @@ def alternative(figure: FigureSpec) -> str:
     return f"{head}: {'; '.join(ranges)}." if ranges else f"{head}."
 
 
-def cells(table: TableSpec) -> list[list[tuple[str, str]]]:
-    """Write the cells of a table: what is read first, and the small print under it.
+def cells(table: TableSpec) -> list[list[tuple[str, tuple[str, ...]]]]:
+    """Write the cells of a table: what is read first, and the lines of small print under it.
 
     Numbers of one column get the same digits after the point, where their sizes allow it.
     """
@@ -130,10 +130,10 @@ def entry(value: object) -> str:
     return "not recorded" if value is None else str(value)
 
 
-def _cell(value: object, places: int | None) -> tuple[str, str]:
+def _cell(value: object, places: int | None) -> tuple[str, tuple[str, ...]]:
     if isinstance(value, Mapping):
         return measured(value, places)
-    return digits(value, places=places), ""
+    return digits(value, places=places), ()
 
 
 def _series(figure: FigureSpec) -> list[tuple[str, list[float]]]:
