@@ -55,13 +55,14 @@ def decimals(values: Iterable[object], significant: int = 3) -> int | None:
         or call for powers of ten.
 
     Examples:
-        >>> decimals([0.02, 0.43]), decimals([5.35, 12.345]), decimals([1e-5, 1.0]), decimals([3, None])
+        >>> decimals([0.02, 1.0]), decimals([5.35, 12.345]), decimals([1e-5, 1.0]), decimals([3, None])
         (3, 1, None, None)
     """
     sizes = [abs(x) for x in values if isinstance(x, float) and math.isfinite(x) and x]
     if not sizes or max(sizes) > 1000 * min(sizes) or not 1e-3 <= max(sizes) < 1e6:
         return None
-    return max(0, significant - 1 - math.floor(math.log10(max(sizes))))
+    # A power of ten is the end of the scale below it: shares and overlaps of 1 stand among 0.43 and 0.02.
+    return max(0, significant - math.ceil(math.log10(max(sizes))))
 
 
 def measured(cell: Mapping[str, Any], places: int | None = None) -> tuple[str, tuple[str, ...]]:

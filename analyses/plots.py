@@ -160,7 +160,7 @@ def by_layer(data: Data) -> Figure:
         grid[0].set_yscale("log")
     for axes, group in zip(grid, groups, strict=True):
         for i in group:
-            _layer_series(axes, series[i], i, label="_" if own else series[i]["name"])
+            _layer_series(axes, places, series[i], i, label="_" if own else series[i]["name"])
         marks.band(axes, places, data.get("null"))
         marks.ceiling(axes, places, data.get("ceiling"))
         _layer_axis(axes, data["layers"])
@@ -296,9 +296,8 @@ def _short(value: float, _: int) -> str:
     return f"{value:g}"
 
 
-def _layer_series(axes: Axes, one: Data, i: int, label: str) -> None:
-    values = marks.floats(one["values"])
-    places, colour = range(len(values)), PALETTE[i % 6]
+def _layer_series(axes: Axes, places: Sequence[int], one: Data, i: int, *, label: str) -> None:
+    values, colour = marks.floats(one["values"], len(places)), PALETTE[i % 6]
     axes.plot(places, values, color=colour, marker=MARKERS[i % 6], label=label, zorder=3)
     if one.get("low") is not None:
         low, high = (marks.floats(one[end], len(values)) for end in ("low", "high"))
