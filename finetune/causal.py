@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+Row = tuple[list[int], list[int]]
+"""Ids and labels of one text, see :func:`finetune.prompts.encode`; unlabelled tokens bear no loss."""
+
+
 def require_causal(model: nn.Module) -> None:
     """Refuse a model that cannot continue a text.
 
@@ -54,9 +58,7 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return pad if pad is not None else eos if eos is not None else 0
 
 
-def right_padded(
-    rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad: int, *, device: torch.device | str = "cpu"
-) -> dict[str, Tensor]:
+def right_padded(rows: Sequence[Row], pad: int, *, device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """Stack token rows of several lengths, filled on the right.
 
     Args:
@@ -81,6 +83,30 @@ def right_padded(
         batch["attention_mask"][i, : len(ids)] = 1
         batch["labels"][i, : len(ids)] = torch.tensor(labels)
     return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def answer_loss(model: nn.Module, rows: Sequence[Row], pad: int, *, batch_size: int) -> float:
+    """Return the mean negative log-likelihood of the answers' tokens, in nats.
+
+    Args:
+        model: a causal language model; it comes back in the mode that it was in.
+        rows: tokenised pairs.
+        pad: id to fill short rows with.
+        batch_size: rows in one forward pass; does not change the result.
+
+    Returns:
+        The mean over all answer tokens of all rows, each token counting the same.
+    """
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]), reverse=True)
+    total, count = 0.0, 0
+    with evaluating(model):
+        for first in range(0, len(order), batch_size):
+            picked = [rows[i] for i in order[first : first + batch_size]]
+            batch = right_padded(picked, pad, device=next(model.parameters()).device)
+            tokens = int((batch["labels"][:, 1:] >= 0).sum())
+            total += float(model(**batch).loss) * tokens
+            count += tokens
+    return total / count
 
 
 @contextlib.contextmanager

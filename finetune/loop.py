@@ -10,20 +10,19 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from finetune.causal import evaluating, right_padded
+from finetune.causal import answer_loss, right_padded
 from finetune.folders import write_whole
 from finetune.graft import load_weights
-from finetune.progress import Progress
+from finetune.watch import WHOLE, Watch, curve, stalled, step_of
 from geometry.checks import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -31,16 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peft import PeftModel
-    from torch import nn
-    from transformers import TrainerControl, TrainerState
+    from transformers import TrainerState
 
+    from finetune.causal import Row
+    from finetune.progress import Progress
     from finetune.recipe import Recipe
-
-Row = tuple[list[int], list[int]]
-"""Ids and labels of one pair, see :func:`finetune.prompts.encode`."""
-
-_WHOLE = "whole.json"
-"""Written last into a checkpoint: one without it was cut short by a kill."""
 
 
 @dataclass(frozen=True)
@@ -79,30 +73,6 @@ class Fit:
     resumed_from: int
 
 
-def answer_loss(model: nn.Module, rows: Sequence[Row], pad: int, *, batch_size: int) -> float:
-    """Return the mean negative log-likelihood of the answers' tokens, in nats.
-
-    Args:
-        model: a causal language model; it comes back in the mode that it was in.
-        rows: tokenised pairs.
-        pad: id to fill short rows with.
-        batch_size: rows in one forward pass; does not change the result.
-
-    Returns:
-        The mean over all answer tokens of all rows, each token counting the same.
-    """
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]), reverse=True)
-    total, count = 0.0, 0
-    with evaluating(model):
-        for first in range(0, len(order), batch_size):
-            picked = [rows[i] for i in order[first : first + batch_size]]
-            batch = right_padded(picked, pad, device=next(model.parameters()).device)
-            tokens = int((batch["labels"][:, 1:] >= 0).sum())
-            total += float(model(**batch).loss) * tokens
-            count += tokens
-    return total / count
-
-
 def steps_of(n: int, recipe: Recipe) -> int:
     """Return the number of steps for n training pairs."""
     return max(1, math.ceil(recipe.epochs * _steps_per_epoch(n, recipe)))
@@ -129,24 +99,27 @@ def run_loop(
 
     Raises:
         ModelError: a loss is not finite.
-        InputError: a tracker in ``report_to`` is not installed.
+        InputError: a tracker in ``report_to`` is not installed, or memory runs out.
     """
     checkpoint = _last_whole(folder)
     start_loss = _start_loss(model, task, recipe, folder)
-    watch = _Watch(recipe, _seconds_so_far(checkpoint), start_loss, progress)
+    watch = Watch(recipe, _seconds_so_far(checkpoint), start_loss, progress)
     trainer = _trainer(model, task, recipe, folder, watch)
     state = _state(trainer, checkpoint)
-    if not _stalled(state.log_history, recipe.patience):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if not stalled(state.log_history, recipe.patience):
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise InputError("out of memory: lower batch_size, and raise accumulation instead") from error
         state = trainer.state
     load_weights(model, folder / f"checkpoint-{state.best_global_step}")
     return Fit(
         steps=state.global_step,
         best_step=state.best_global_step,
-        train_losses=_curve(state.log_history, "loss"),
-        valid_losses=((0, start_loss), *_curve(state.log_history, "eval_loss")),
+        train_losses=curve(state.log_history, "loss"),
+        valid_losses=((0, start_loss), *curve(state.log_history, "eval_loss")),
         seconds=watch.seconds,
-        resumed_from=_step(checkpoint) if checkpoint else 0,
+        resumed_from=step_of(checkpoint) if checkpoint else 0,
     )
 
 
@@ -187,67 +160,7 @@ class _Trainer(Trainer):
         return metrics
 
 
-class _Watch(TrainerCallback):
-    """Ends the loop in time, marks whole checkpoints, refuses NaN, and tells how far it is."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        before: float,
-        start_loss: float,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.recipe, self.before, self.start_loss, self.progress = recipe, before, start_loss, progress
-        self.start, self.first_step = time.monotonic(), 0
-
-    @property
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.start
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        self.start, self.first_step = time.monotonic(), state.global_step
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        if _stalled(state.log_history, self.recipe.patience):
-            control.should_training_stop = True
-
-    def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        place = f"{args.output_dir}/checkpoint-{state.global_step}/{_WHOLE}"
-        write_whole(place, json.dumps({"seconds": self.seconds}))
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        losses = [
-            entry[key] for entry in state.log_history[-1:] for key in ("loss", "eval_loss") if key in entry
-        ]
-        if not all(map(math.isfinite, losses)):
-            raise ModelError(
-                f"the loss became {losses[0]} at step {state.global_step}; lower the learning rate"
-            )
-        if self.progress is not None and losses:
-            self.progress(self._moment(state))
-
-    def _moment(self, state: TrainerState) -> Progress:
-        done = state.global_step - self.first_step
-        pace = (time.monotonic() - self.start) / done if done else None
-        train = _curve(state.log_history, "loss")
-        valid = [self.start_loss, *(loss for _, loss in _curve(state.log_history, "eval_loss"))]
-        return Progress(
-            step=state.global_step,
-            steps=state.max_steps,
-            loss=train[-1][1] if train else None,
-            valid_loss=valid[-1],
-            best=min(valid),
-            seconds_left=pace * (state.max_steps - state.global_step) if pace else None,
-        )
-
-
-def _trainer(model: PeftModel, task: Task, recipe: Recipe, folder: Path, watch: _Watch) -> _Trainer:
+def _trainer(model: PeftModel, task: Task, recipe: Recipe, folder: Path, watch: Watch) -> _Trainer:
     every = recipe.eval_every or _steps_per_epoch(len(task.train), recipe)
     every = min(every, steps_of(len(task.train), recipe))
     arguments = TrainingArguments(
@@ -266,7 +179,6 @@ def _trainer(model: PeftModel, task: Task, recipe: Recipe, folder: Path, watch: 
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=2,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         report_to=list(recipe.report_to) or "none",
@@ -308,22 +220,16 @@ def _log_every(every: int) -> int:
 
 
 def _last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; those that were not are removed."""
-    whole = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / _WHOLE).is_file():
-            whole.append(path)
-        else:
-            shutil.rmtree(path)
-    return max(whole, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.partition("-")[2])
+    """The newest checkpoint that was written to its end; what a kill cut short is removed."""
+    found = list(folder.glob("checkpoint-*"))
+    whole = [path for path in found if (path / WHOLE).is_file()]
+    for path in set(found) - set(whole):
+        shutil.rmtree(path)
+    return max(whole, key=step_of, default=None)
 
 
 def _seconds_so_far(checkpoint: Path | None) -> float:
-    return json.loads((checkpoint / _WHOLE).read_text())["seconds"] if checkpoint else 0.0
+    return json.loads((checkpoint / WHOLE).read_text())["seconds"] if checkpoint else 0.0
 
 
 def _start_loss(model: PeftModel, task: Task, recipe: Recipe, folder: Path) -> float:
@@ -341,12 +247,3 @@ def _state(trainer: Trainer, checkpoint: Path | None) -> TrainerState:
     if checkpoint is None:
         return trainer.state
     return type(trainer.state).load_from_json(str(checkpoint / "trainer_state.json"))
-
-
-def _curve(history: list[dict[str, float]], key: str) -> tuple[tuple[int, float], ...]:
-    return tuple((int(entry["step"]), entry[key]) for entry in history if key in entry)
-
-
-def _stalled(history: list[dict[str, float]], patience: int) -> bool:
-    losses = [loss for _, loss in _curve(history, "eval_loss")]
-    return bool(losses) and len(losses) - 1 - losses.index(min(losses)) >= patience

@@ -26,7 +26,8 @@ from geometry.live.quiet import quiet_transformers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from finetune.loop import Fit, Row
+    from finetune.causal import Row
+    from finetune.loop import Fit
     from finetune.pairs import Pair
     from finetune.progress import Progress
     from finetune.recipe import Recipe
@@ -153,32 +154,31 @@ def train(
         discard_work(out)
     if loaded.device.type == "cpu":
         keep_freed_memory()
+    facts = {
+        "n_train": len(train_rows),
+        "n_valid": len(valid_rows),
+        "too_long": long_train + long_valid,
+        "max_length": limit,
+        "base": _base(loaded),
+        "recipe": recipe.model_dump(mode="json"),
+        "request": request,
+    }
     with quiet_transformers(), work_folder(out, request) as work:
-        # set apart from the other imports: transformers' Trainer takes seconds to load
+        # transformers' Trainer takes seconds to load, and a refusal or a finished request needs none of it
         from finetune.loop import Task, run_loop
 
         task = Task(train_rows, valid_rows, padding_id(loaded.tokenizer))
         with seeded(recipe.seed), grafted(loaded.model, recipe) as model:
             save_start(model, work / "start")
             fit = run_loop(model, task, recipe, work, progress)
+            facts["parameters"] = model.get_nb_trainable_parameters()[0]
             with whole_folder(out) as folder:
                 save_adapter(model, recipe, work / "start", folder)
-                _keep_logs(work, folder)
-                result = TrainResult(
-                    folder=Path(out),
-                    n_train=len(train_rows),
-                    n_valid=len(valid_rows),
-                    too_long=long_train + long_valid,
-                    max_length=limit,
-                    parameters=model.get_nb_trainable_parameters()[0],
-                    base=_base(loaded),
-                    recipe=recipe.model_dump(mode="json"),
-                    request=request,
-                    sha256=sha256_file(folder / _WEIGHTS),
-                    **_losses(fit),
-                )
+                facts["sha256"] = sha256_file(folder / _WEIGHTS)
+                result = TrainResult(folder=Path(out), **facts, **_losses(fit))
                 write_whole(folder / NOTE, result.note())
                 write_card(folder, result)
+                _keep_logs(work, folder)
     return result
 
 

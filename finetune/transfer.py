@@ -48,7 +48,7 @@ def transfer(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     *,
-    examples: Sequence[tuple[str, str]] = (),
+    examples: Sequence[tuple[str, str]] | None = None,
     max_new_tokens: int = 128,
     batch_size: int = 16,
     sample: Sampling | None = None,
@@ -80,7 +80,7 @@ def transfer(
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError("max_new_tokens and batch_size must be at least 1")
     require_causal(model)
-    prompts = _prompts(tokenizer, texts, examples, context_length(model))
+    prompts = _prompts(tokenizer, texts, examples or (), context_length(model))
     room = [min(max_new_tokens, context_length(model) - len(prompt)) for prompt in prompts]
     stops = _stop_ids(tokenizer)
     answers = [""] * len(prompts)

@@ -1,7 +1,8 @@
 import pytest
 
-from finetune.loop import _EvenBatches, _log_every, _stalled, steps_of
+from finetune.loop import _EvenBatches, _log_every, steps_of
 from finetune.recipe import Recipe
+from finetune.watch import stalled
 
 
 def test_a_sampler_deals_every_pair_once_and_depends_on_seed_and_epoch_alone():
@@ -27,7 +28,7 @@ def test_a_batch_holds_texts_of_about_one_length():
 
 
 @pytest.mark.parametrize(
-    ("losses", "patience", "stalled"),
+    ("losses", "patience", "ended"),
     [
         ([], 1, False),
         ([3.0], 1, False),
@@ -39,10 +40,10 @@ def test_a_batch_holds_texts_of_about_one_length():
         ([2.0, 3.0, 1.0, 1.5], 2, False),
     ],
 )
-def test_patience_counts_from_the_lowest_loss(losses, patience, stalled):
+def test_patience_counts_from_the_lowest_loss(losses, patience, ended):
     history = [{"step": float(i), "eval_loss": loss} for i, loss in enumerate(losses)]
     history.insert(len(history) // 2, {"step": 0.0, "loss": 1.0})
-    assert _stalled(history, patience) is stalled
+    assert stalled(history, patience) is ended
 
 
 def test_every_evaluation_is_also_a_moment_of_logging():

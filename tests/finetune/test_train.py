@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from finetune import train as train_module
-from finetune.causal import padding_id
-from finetune.loop import answer_loss
+from finetune.causal import answer_loss, padding_id
+from finetune.folders import write_whole
 from finetune.pairs import Pair
 from finetune.prompts import IGNORED, encode
 from finetune.recipe import Recipe
@@ -123,13 +123,50 @@ def test_another_request_does_not_use_the_checkpoints(fresh, tmp_path):
     assert result.sha256 == train(fresh("llama"), TRAIN, VALID, tmp_path / "b", other).sha256
 
 
-def test_a_checkpoint_that_was_cut_short_is_not_used(fresh, tmp_path):
-    with pytest.raises(Stopped):
-        train(fresh("llama"), TRAIN, VALID, tmp_path / "a", QUICK, progress=stopping_at(7))
-    (tmp_path / "a.partial" / "checkpoint-6" / "whole.json").unlink()
+def test_a_checkpoint_that_was_cut_short_is_not_used(fresh, tmp_path, monkeypatch):
+    def dying(path, text):
+        if "checkpoint-6" in str(path):
+            raise Stopped
+        write_whole(path, text)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr("finetune.watch.write_whole", dying)
+        train(fresh("llama"), TRAIN, VALID, tmp_path / "a", QUICK)
+    assert (tmp_path / "a.partial" / "checkpoint-6" / "adapter_model.safetensors").exists()
     result = train(fresh("llama"), TRAIN, VALID, tmp_path / "a", QUICK)
     assert result.resumed_from == 3
     assert result.sha256 == train(fresh("llama"), TRAIN, VALID, tmp_path / "b", QUICK).sha256
+
+
+def test_what_trackers_wrote_beside_the_checkpoints_is_kept(tiny_llama, tmp_path):
+    def tracking(_):
+        (tmp_path / "a.partial" / "runs").mkdir(exist_ok=True)
+        (tmp_path / "a.partial" / "runs" / "events").write_text("")
+
+    train(tiny_llama, TRAIN, VALID, tmp_path / "a", QUICK, progress=tracking)
+    assert names(tmp_path / "a" / "runs") == ["events"]
+
+
+def test_only_the_newest_and_the_best_checkpoints_are_kept(tiny_llama, tmp_path):
+    contrary = [Pair(p.id, p.doc_id, p.source, p.target[::-1]) for p in VALID]
+    recipe = QUICK.model_copy(update={"lr": 0.03, "epochs": 20, "patience": 4, "eval_every": 2})
+    with pytest.raises(Stopped):
+        train(tiny_llama, TRAIN, contrary, tmp_path / "a", recipe, progress=stopping_at(13))
+    kept = [path.name for path in (tmp_path / "a.partial").glob("checkpoint-*")]
+    assert len(kept) == 2
+    assert "checkpoint-12" in kept
+
+
+def test_checkpoints_may_be_moved_with_their_run(fresh, tmp_path):
+    """The best step is found by its number: the paths that the Trainer notes are of no consequence."""
+    contrary = [Pair(p.id, p.doc_id, p.source, p.target[::-1]) for p in VALID]
+    recipe = QUICK.model_copy(update={"lr": 0.03, "epochs": 20, "patience": 4, "eval_every": 2})
+    with pytest.raises(Stopped):
+        train(fresh("llama"), TRAIN, contrary, tmp_path / "a", recipe, progress=stopping_at(13))
+    (tmp_path / "a.partial").rename(tmp_path / "b.partial")
+    moved = train(fresh("llama"), TRAIN, contrary, tmp_path / "b", recipe)
+    assert moved.resumed_from == 12
+    assert moved.sha256 == train(fresh("llama"), TRAIN, contrary, tmp_path / "c", recipe).sha256
 
 
 def test_discarded_work_is_gone(tiny_llama, tmp_path):
@@ -393,6 +430,14 @@ def test_losses_that_are_not_finite_are_refused(tiny_llama, tmp_path):
         train(tiny_llama, TRAIN, VALID, tmp_path / "b", QUICK)
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
+
+
+def test_running_out_of_memory_is_one_line(tiny_llama, tmp_path):
+    def greedy(_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...\nmany lines")
+
+    with pytest.raises(InputError, match="lower batch_size"):
+        train(tiny_llama, TRAIN, VALID, tmp_path / "a", QUICK, progress=greedy)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no lock on Windows")
