@@ -1,14 +1,12 @@
-"""How far a training run is: one frozen moment of it, and two ways to show it."""
+"""How far a training run is: one frozen moment of it.
+
+:func:`finetune.train.train` hands such moments to whoever wants to show them. A moment says itself in one
+line, so ``progress=print`` is the plainest way; the command line draws a bar from the same numbers.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True)
@@ -55,31 +53,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-@contextlib.contextmanager
-def shown(stream: TextIO | None = None) -> Iterator[Callable[[Progress], None]]:
-    """Show a run's progress: a bar where somebody watches, and plain lines in a log.
-
-    Args:
-        stream: where to; standard error if None, so that standard output stays free for results.
-
-    Yields:
-        What :func:`finetune.train.train` wants as its ``progress``.
-    """
-    stream = stream or sys.stderr
-    if not stream.isatty():
-        yield lambda moment: print(moment, file=stream, flush=True)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns = (BarColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, console=Console(file=stream), transient=True) as bar:
-        task = bar.add_task("starting")
-
-        def show(moment: Progress) -> None:
-            bar.update(task, completed=moment.step, total=moment.steps, description=str(moment))
-
-        yield show

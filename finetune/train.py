@@ -131,7 +131,8 @@ def train(
         recipe: the numbers.
         resume: whether to use what an earlier run of the same request left. Without it, training starts
             anew; the adapter is the same.
-        progress: is told how far it is, see :func:`finetune.progress.shown`; None for silence.
+        progress: is told how far it is, about ten times between evaluations; ``print`` will do, and None
+            is silence.
 
     Returns:
         The result, as it also stands in ``training.json``.
