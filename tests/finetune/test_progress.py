@@ -22,6 +22,7 @@ def test_durations_are_rounded_before_they_are_split(seconds, said):
 def test_training_says_nothing_unless_it_is_asked(capfd, tiny_llama, tmp_path):
     pairs = [Pair(str(i), "d", f"the ship {i}", f"ye ship {i}") for i in range(8)]
     moments = []
+    capfd.readouterr()  # what making the fixtures said
     train(tiny_llama, pairs, pairs, tmp_path, Recipe(r=2, epochs=3, batch_size=4), progress=moments.append)
     assert capfd.readouterr() == ("", "")
     assert [moment.step for moment in moments] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
