@@ -16,18 +16,21 @@ from geometry.checks import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# pivot -> (mode to the pivot, mode back), as Debian's packages name them
+# pivot -> (mode to the pivot, mode back, Debian package)
 APERTIUM_PIVOTS = {
-    "spanish": ("eng-spa", "spa-eng"),
-    "catalan": ("eng-cat", "cat-eng"),
-    "esperanto": ("en-eo", "eo-en"),
+    "spanish": ("eng-spa", "spa-eng", "apertium-eng-spa"),
+    "catalan": ("eng-cat", "cat-eng", "apertium-eng-cat"),
+    "esperanto": ("en-eo", "eo-en", "apertium-eo-en"),
 }
 
 
 class Engine(Protocol):
     """Whatever translates English sentences into a pivot language and back."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is and through which language it goes, for provenance."""
+        ...
 
     def round_trip(self, sentences: Sequence[str]) -> list[str]:
         """Translate each sentence there and back; as many come back as went in, in order."""
@@ -42,6 +45,9 @@ class Apertium:
 
     Attributes:
         pivot: ``spanish``, ``catalan`` or ``esperanto``.
+
+    Raises:
+        InputError: another pivot, or apertium is not installed.
     """
 
     pivot: str = "spanish"
@@ -50,14 +56,16 @@ class Apertium:
         if self.pivot not in APERTIUM_PIVOTS:
             raise InputError(f"pivot '{self.pivot}': choose one of {', '.join(APERTIUM_PIVOTS)}")
         if shutil.which("apertium") is None:
-            raise InputError(
-                "apertium is not installed: apt-get install apertium apertium-eng-spa apertium-eng-cat apertium-eo-en"
-            )
+            raise InputError(f"apertium is not installed: apt-get install apertium {self._package}")
 
     @property
     def name(self) -> str:
         """The engine and its pivot, for provenance."""
         return f"apertium/{self.pivot}"
+
+    @property
+    def _package(self) -> str:
+        return APERTIUM_PIVOTS[self.pivot][2]
 
     def round_trip(self, sentences: Sequence[str]) -> list[str]:
         """Translate each sentence there and back.
@@ -67,11 +75,13 @@ class Apertium:
 
         Returns:
             One English sentence for each, in order; an empty one where the engine returned nothing.
+            Apertium's line mode loses the full stop at the end of a sentence, and without it a sentence in
+            ten is worded otherwise beside another neighbour (measured on 600; 1 in 150 in paragraphs).
 
         Raises:
             InputError: the language pair is not installed, or the engine failed.
         """
-        there, back = APERTIUM_PIVOTS[self.pivot]
+        there, back, _ = APERTIUM_PIVOTS[self.pivot]
         return self._run(back, self._run(there, [" ".join(s.split()) for s in sentences]))
 
     def _run(self, mode: str, lines: list[str]) -> list[str]:
@@ -87,12 +97,15 @@ class Apertium:
             check=False,
         )
         if done.returncode:
-            reason = (done.stderr or done.stdout).strip().splitlines()[:1]
+            reason = " ".join((done.stderr or done.stdout).strip().splitlines()[:1])
             raise InputError(
-                f"apertium {mode} failed ({' '.join(reason)}); is its language pair installed? "
-                f"apt-get install apertium-eng-spa apertium-eng-cat apertium-eo-en"
+                f"apertium {mode} failed ({reason}); is its language pair installed? "
+                f"apt-get install {self._package}"
             )
-        out = done.stdout.split("\n")[: len(lines)]
+        out = done.stdout.removesuffix("\n").split("\n")
         if len(out) != len(lines):
-            raise InputError(f"apertium {mode} returned {len(out)} lines for {len(lines)}")
+            raise InputError(
+                f"apertium {mode} returned {len(out)} lines for {len(lines)}, so none can be trusted; "
+                f"reinstall {self._package}"
+            )
         return [" ".join(line.split()) for line in out]
