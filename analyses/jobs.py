@@ -171,7 +171,8 @@ def transfer(loaded: Loaded, adapter: Path, texts: Sequence[str], **settings: An
 
     places = [i for i, text in enumerate(texts) if text.strip()]
     if len(places) < len(texts):
-        note(f"{len(texts) - len(places)} blank lines stay blank")
+        blank = len(texts) - len(places)
+        note(f"{blank} blank line{'s stay' if blank > 1 else ' stays'} blank")
     outputs = [""] * len(texts)
     with attach(loaded, adapter) as attached:
         if not attached.preflight.active:

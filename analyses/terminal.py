@@ -67,12 +67,13 @@ class _Pace:
     """Time left, from the share done since the first report: what a resumed run found done was free."""
 
     def __init__(self) -> None:
-        self.began, self.first = 0.0, -1.0
+        self.began, self.first, self.last = 0.0, 0.0, 2.0
 
     def left(self, share: float) -> str:
         now = time.monotonic()
-        if self.first < 0:
+        if share < self.last:  # the first report, or that of a new stage
             self.began, self.first = now, share
+        self.last = share
         done = share - self.first
         return f"{duration((now - self.began) * (1 - share) / done)} left" if done > 0 and share < 1 else ""
 
@@ -82,8 +83,9 @@ def _plain(title: str) -> Callable[[str, float], None]:
 
     def show(text: str, share: float) -> None:
         nonlocal last
-        left, now = pace.left(share), time.monotonic()
-        if now - last >= PLAIN_EVERY:
+        new_stage, now = share < pace.last, time.monotonic()
+        left = pace.left(share)
+        if new_stage or now - last >= PLAIN_EVERY:
             last = now
             note(", ".join(part for part in (f"{title}: {100 * share:.0f} %", text, left) if part))
 
