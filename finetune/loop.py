@@ -74,7 +74,13 @@ class Fit:
 
 
 def steps_of(n: int, recipe: Recipe) -> int:
-    """Return the number of steps for n training pairs."""
+    """Return the number of steps for n training pairs; the last batch of an epoch may be short.
+
+    Examples:
+        >>> from finetune.recipe import Recipe
+        >>> steps_of(101, Recipe(batch_size=10, epochs=2))
+        22
+    """
     return max(1, math.ceil(recipe.epochs * _steps_per_epoch(n, recipe)))
 
 
