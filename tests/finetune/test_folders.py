@@ -19,7 +19,7 @@ def killed(code, *arguments):
     """Run ``code`` in a process that kills itself with SIGKILL at the word KILL."""
     program = textwrap.dedent(code).replace("KILL", "os.kill(os.getpid(), signal.SIGKILL)")
     head = "import os, signal, sys\nfrom pathlib import Path\nfrom finetune.folders import *\n"
-    done = subprocess.run([sys.executable, "-c", head + program, *map(str, arguments)], timeout=60)
+    done = subprocess.run([sys.executable, "-c", head + program, *map(str, arguments)], timeout=400)
     assert done.returncode == -signal.SIGKILL
 
 
