@@ -34,21 +34,25 @@ CITIES = tuple(
 )
 SINGLE_WORDS = MONTHS + WEEKDAYS + CITIES
 
+FED = 20_000
+"""How often each forced word is fed: as the 25th most frequent word of 33 M characters of English occurs."""
+
 
 def learn(texts: Iterable[str], *, size: int = 8192, single: Sequence[str] = SINGLE_WORDS) -> Tokenizer:
     """Learn byte-level BPE merges (Sennrich et al. 2016; Radford et al. 2019) with forced words.
 
     BPE merges the most frequent pair first, so a word that is fed often enough becomes one token. Each
-    forced word is fed, with its leading space, as often as the most frequent ordinary words occur.
+    forced word is fed, with its leading space, ``FED`` times; :func:`split_words` says which still split.
 
     Args:
         texts: documents to learn from; read once.
-        size: number of tokens, the two special ones included.
+        size: number of tokens, the two special ones and the 256 bytes included. Fewer come out of a text
+            that has no more pairs to merge.
         single: words that are to be one token when a space stands before them.
 
     Returns:
         A tokenizer with ``END`` as id 0 and ``PAD`` as id 1, and no normalisation: decoding gives back
-        the very bytes that were encoded.
+        the very characters that were encoded.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -61,7 +65,7 @@ def learn(texts: Iterable[str], *, size: int = 8192, single: Sequence[str] = SIN
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    forced = (f" {word}" for word in single for _ in range(20_000))
+    forced = (f" {word}" * FED for word in single)
     tokenizer.train_from_iterator(chain(texts, forced), trainer)
     return tokenizer
 
@@ -80,6 +84,14 @@ def wrap(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def split_words(tokenizer: Tokenizer, words: Sequence[str] = SINGLE_WORDS) -> dict[str, list[str]]:
-    """List the words that are more than one token after a space, with their pieces."""
-    pieces = {word: tokenizer.encode(f" {word}").tokens for word in words}
+    """List the words that are more than one token after a space.
+
+    Args:
+        tokenizer: the ``backend_tokenizer`` of a tokenizer of transformers, or what :func:`learn` made.
+        words: to look up.
+
+    Returns:
+        Each word that splits, with the pieces as the vocabulary spells them (``Ġ`` is the space).
+    """
+    pieces = {word: tokenizer.encode(f" {word}", add_special_tokens=False).tokens for word in words}
     return {word: parts for word, parts in pieces.items() if len(parts) > 1}
