@@ -148,6 +148,40 @@ def diff(
     options.show_page(jobs.diff(model, adapter, request, out), as_json=json)
 
 
+@app.command(
+    epilog=example(
+        "repgeo style --base embedded --train train.jsonl --validation valid.jsonl --test test.jsonl "
+        "--facts facts.jsonl --out runs/style"
+    )
+)
+def style(
+    base: Base,
+    train: Annotated[Path, typer.Option(help='JSONL of {"id", "doc_id", "source", "target"} to learn from.')],
+    validation: Annotated[Path, typer.Option(help="Pairs to stop on.")],
+    test: Annotated[Path, typer.Option(help="Pairs of other documents, to score and to diff on.")],
+    facts: Annotated[Path, typer.Option(help="JSONL of cloze facts with foils.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run: adapter and page are made in it.")],
+    name: Annotated[str, typer.Option(help="Of the style, for the page.")] = "style",
+    recipe: RecipeFile = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the recipe's own.")] = None,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Train, rewrite, score and diff a style in one go, and write a page.
+
+    Scores of the adapter stand beside copying the input and the base model, with intervals; the facts
+    that the base knew are asked again.
+    """
+    from analyses import jobs
+    from analyses.style_run import StyleData
+
+    data = StyleData(name, train, validation, test, facts)
+    model = options.load(base, dtype=dtype, device=device, revision=revision)
+    options.show_page(jobs.style(model, data, jobs.recipe(recipe, seed), out), as_json=json)
+
+
 @app.command(epilog=example("repgeo demo --out results/demo"))
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the page and of what it is about.")] = Path(

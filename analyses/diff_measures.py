@@ -12,7 +12,7 @@ import numpy as np
 from geometry.checks import DataError
 from geometry.histogram import LogHistogram
 from geometry.moments import PairedMoments
-from geometry.nulls import haar_overlap, null_of
+from geometry.nulls import haar_overlap, null_of, p_two_sided
 from geometry.spectra import effective_rank, rank_for_energy, spectrum
 from geometry.subspaces import overlap, principal_angles
 
@@ -87,7 +87,7 @@ def _record(
             "low": found.band[0],
             "high": found.band[1],
             "samples": null,
-            "p": found.p,
+            "p": p_two_sided(value, null),
             "n": found.n,
             "verdict": found.verdict(),
         }
@@ -124,6 +124,8 @@ class Side:
     @property
     def turn(self) -> float:
         """Mean principal angle in degrees between top-k subspaces of base and adapted activations."""
+        if not self.active:
+            return 0.0  # the same matrix twice; rounding must not make an angle of it
         return _mean_angle(self.base, spectrum(self.stats.cov_adapted).top(self.k).vectors)
 
     @property
@@ -156,12 +158,13 @@ class Sides:
         Raises:
             DataError: too few tokens, in all or in one half, for subspaces of dimension k.
         """
-        first, second = (Side(m.answer(), k) for m in tally.halves)
-        if min(first.stats.n, second.stats.n) < 2 * k:
+        sizes = [m.n for m in tally.halves]
+        if min(sizes) < 2 * k:
             raise DataError(
-                f"group '{group}': halves of {first.stats.n} and {second.stats.n} tokens cannot carry "
-                f"subspaces of {k} dimensions; give more documents (doc_id) or lower --k"
+                f"group '{group}': halves of {sizes[0]} and {sizes[1]} tokens cannot carry subspaces of {k} "
+                "dimensions; give more documents (doc_id) or lower --k"
             )
+        first, second = (Side(m.answer(), k) for m in tally.halves)
         randoms = tuple(Side(m.answer(), k) for m in tally.randoms)
         return cls(Side(tally.whole(), k), (first, second), randoms)
 

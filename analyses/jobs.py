@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from analyses.adapter_diff import DiffRequest
+    from analyses.style_run import StyleData
     from finetune.progress import Progress
     from finetune.recipe import Recipe
     from finetune.transfer import Sampling
@@ -242,17 +243,46 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
     return write(report, out or Path("results", "diff", run_id(asked)))
 
 
+def style(loaded: Loaded, data: StyleData, recipe: Recipe, out: Path) -> Path:
+    """Do the main job on one style and write the page; see :func:`analyses.style_run.style_run`.
+
+    Args:
+        loaded: the base.
+        data: pairs and facts.
+        recipe: of the training.
+        out: folder of the run: ``adapter`` and ``page`` are made in it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: data that cannot be used, or a place that cannot be written.
+    """
+    from analyses.style_run import Watch, style_run
+
+    require_replaceable(out / "page")
+    with watched("style") as show:
+        report = style_run(loaded, data, recipe, out, watch=Watch(_training(show), show))
+    return write(report, out / "page")
+
+
 def demo(out: Path) -> Path:
-    """Run the demo; see :func:`analyses.demo.demo`.
+    """Do the main job on the embedded model and data; see :mod:`analyses.demo`.
+
+    Args:
+        out: folder of the run.
+
+    Returns:
+        The path of the page.
 
     Raises:
         InputError: ``out`` cannot be written.
     """
-    from analyses.demo import demo
-    from analyses.style_run import Watch
+    from analyses.demo import RECIPE
+    from analyses.style_run import ORNATE
+    from geometry.live.models import load
 
-    with watched("demo") as show:
-        return demo(out, watch=Watch(_training(show), show))
+    return style(load("embedded", dtype="float32"), ORNATE, RECIPE, out)
 
 
 def _training(show: Callable[[str, float], None]) -> Callable[[Progress], None]:

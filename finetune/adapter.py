@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,13 @@ def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
     model = None
     try:
         try:
-            model = PeftModel.from_pretrained(loaded.model, str(folder), autocast_adapter_dtype=False).eval()
+            with warnings.catch_warnings():
+                # keys are checked below, where a missing one is an error
+                warnings.filterwarnings("ignore", "Found missing adapter keys")
+                # peft 0.21 reads an attribute that transformers is about to rename
+                warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+                model = PeftModel.from_pretrained(loaded.model, str(folder), autocast_adapter_dtype=False)
+            model.eval()
         except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:160]
             raise AdapterError(

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from finetune.adapter import ADAPTER, BASE, forward_together
-from geometry.live.capture import block_outputs, model_inputs, shorten, sink_mask, token_batches
+from geometry.checks import DataError
+from geometry.live.capture import block_outputs, model_inputs, sink_mask, token_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from transformers import PreTrainedTokenizerBase
 
     from finetune.adapter import Attached
     from finetune.pairs import Text
@@ -55,9 +58,8 @@ def paired_batches(
 ) -> Iterator[PairedBatch]:
     """Run texts through several sides of an attached adapter.
 
-    Texts longer than the model's context are cut at its end. Where a text has an answer, the chosen
-    positions are those that predict its tokens: from the last token of the prompt on. That is where an
-    adapter acts on what is written.
+    Where a text has an answer, the chosen positions are those that predict its tokens: from the last
+    token of the prompt on. That is where an adapter acts on what is written.
 
     Args:
         attached: the attached adapter.
@@ -71,14 +73,14 @@ def paired_batches(
 
     Raises:
         LayerError: a layer that the model does not have.
-        DataError: an empty text.
+        DataError: a text that is empty, or longer than the model's context.
     """
     tokenizer = attached.loaded.tokenizer
-    kept = shorten([text.text for text in texts], tokenizer, max_length=attached.loaded.max_length).texts
+    limit = attached.loaded.max_length
+    _require_fit(texts, tokenizer, limit)
     starts = _answer_starts(texts, tokenizer)
-    for batch in token_batches(
-        kept, tokenizer, max_length=attached.loaded.max_length, batch_tokens=batch_tokens
-    ):
+    written = [text.text for text in texts]
+    for batch in token_batches(written, tokenizer, max_length=limit, batch_tokens=batch_tokens):
         inputs = model_inputs(attached.model, batch)
         with torch.inference_mode(), block_outputs(attached.model, layers) as kept_outputs:
             stream = _all_sides(attached, inputs, names, kept_outputs)
@@ -86,6 +88,16 @@ def paired_batches(
         begin = torch.tensor([starts[i] for i in batch.text_index.tolist()])
         chosen = real & (torch.arange(real.shape[1]) >= begin[:, None])
         yield PairedBatch(stream, batch.input_ids, chosen, batch.text_index, real)
+
+
+def _require_fit(texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase, limit: int) -> None:
+    """Name the text that is too long; cutting it unasked would measure another text."""
+    lengths = [len(ids) for ids in tokenizer([text.text for text in texts], verbose=False)["input_ids"]]
+    for text, length in zip(texts, lengths, strict=True):
+        if length > limit:
+            raise DataError(
+                f"text {text.id}: {length} tokens, but the context holds {limit}; cut it into shorter texts"
+            )
 
 
 def _all_sides(
@@ -124,7 +136,7 @@ def _mixes(attached: Attached) -> bool:
     return not (config.modules_to_save or getattr(config, "trainable_token_indices", None))
 
 
-def _answer_starts(texts: Sequence[Text], tokenizer: object) -> list[int]:
+def _answer_starts(texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Index of the token that predicts the first token of each answer; 0 without an answer."""
     prompts = [text.text[: text.answer_from] for text in texts]
     lengths = [len(ids) for ids in tokenizer([p or "." for p in prompts])["input_ids"]]

@@ -310,6 +310,11 @@ class PairedMoments:
         self._cubic, self._quartic = mine[0] + theirs[0], mine[1] + theirs[1]
         self._joint.merge(other._joint)
 
+    @property
+    def n(self) -> int:
+        """Number of paired rows so far."""
+        return self._joint._n
+
     def state(self) -> dict[str, NDArray]:
         """Everything that is known, as arrays: ``n``, ``mean``, ``scatter``, ``cubic``, ``quartic``."""
         return self._joint.state() | {"cubic": self._cubic.copy(), "quartic": self._quartic.copy()}
