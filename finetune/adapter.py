@@ -192,20 +192,23 @@ def random_adapters(attached: Attached, n: int, rng: np.random.Generator) -> tup
     return names
 
 
-def forward_together(model: PeftModel, batch: dict[str, torch.Tensor], names: Sequence[str]) -> Any:
+def forward_together(
+    model: PeftModel, batch: dict[str, torch.Tensor], names: Sequence[str], **options: Any
+) -> Any:
     """Run the same texts through several adapters as rows of one forward pass.
 
     Args:
         model: a PEFT model in eval mode.
         batch: tensors of B rows: input_ids, attention_mask, position_ids.
         names: V adapters, among them ``BASE`` for none at all.
+        **options: further arguments of the model's forward pass.
 
     Returns:
         The model's output over V * B rows: the B rows of the first name, then those of the next.
     """
     rows = batch["input_ids"].shape[0]
     stacked = {key: value.repeat(len(names), 1) for key, value in batch.items()}
-    return model(**stacked, adapter_names=[name for name in names for _ in range(rows)], use_cache=False)
+    return model(**stacked, adapter_names=[name for name in names for _ in range(rows)], **options)
 
 
 def _config(folder: Path) -> dict[str, Any]:

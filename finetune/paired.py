@@ -6,13 +6,15 @@ text can be read.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from finetune.adapter import ADAPTER, BASE, forward_together
 from geometry.checks import DataError
+from geometry.live.anatomy import unwrapped
 from geometry.live.capture import block_outputs, model_inputs, sink_mask, token_batches
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ def _all_sides(
 ) -> dict[int, torch.Tensor]:
     """One forward for all sides, or one each where peft cannot mix them in a batch."""
     if _mixes(attached):
-        forward_together(attached.model, inputs, names)
+        forward_together(attached.model, inputs, names, **_lean(attached))
         shape = (len(names), *inputs["input_ids"].shape)
         return {layer: rows.unflatten(0, shape[:2]).cpu() for layer, rows in kept.items()}
     sides = []
@@ -121,13 +123,20 @@ def _all_sides(
 def _one_side(attached: Attached, inputs: dict[str, torch.Tensor], name: str) -> None:
     if name == BASE:
         with attached.model.disable_adapter():
-            attached.model(**inputs, use_cache=False)
+            attached.model(**inputs, **_lean(attached))
         return
     attached.model.set_adapter(name)
     try:
-        attached.model(**inputs, use_cache=False)
+        attached.model(**inputs, **_lean(attached))
     finally:
         attached.model.set_adapter(ADAPTER)
+
+
+def _lean(attached: Attached) -> dict[str, Any]:
+    """Leave out what nobody reads: caches, and the logits of all tokens but the last."""
+    known = inspect.signature(unwrapped(attached.model).forward).parameters
+    wanted = {"use_cache": False, "logits_to_keep": 1}
+    return {name: value for name, value in wanted.items() if name in known}
 
 
 def _mixes(attached: Attached) -> bool:

@@ -27,8 +27,10 @@ class LayerError(InputError):
 
 
 class AdapterError(InputError):
-    """An adapter cannot be compared with its base: inactive, merged, of another model, or of a kind
-    whose disabled state is not the base model."""
+    """An adapter cannot be compared with its base.
+
+    It is inactive, merged, of another model, or of a kind whose disabled state is not the base model.
+    """
 
 
 class ModelError(InputError):
@@ -61,7 +63,10 @@ def rows(x: ArrayLike, name: str, width: int | None = None) -> NDArray[np.float6
         ...
         geometry.checks.ShapeError: activations: expected (n, d), got (2,)
     """
-    array = np.asarray(x, dtype=np.float64)
+    try:
+        array = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name}: expected an array of numbers; rows must be equally long") from error
     expected = f"(n, {width})" if width is not None else "(n, d)"
     if array.ndim != 2 or (width is not None and array.shape[1] != width):
         raise ShapeError(f"{name}: expected {expected}, got {array.shape}")

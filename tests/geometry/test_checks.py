@@ -55,3 +55,9 @@ def test_the_maths_half_loads_neither_torch_nor_scipy():
     code = f"import sys, geometry; assert geometry.principal_angles; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("bad", [[["a", "b"]], [[1.0, 2.0], [3.0]], object()])
+def test_what_is_no_array_of_numbers_is_refused(bad):
+    with pytest.raises(checks.ShapeError, match="expected an array of numbers"):
+        checks.rows(bad, "activations")

@@ -1,0 +1,1 @@
+"""Measurements of speed and memory against named peers; never run as tests."""
