@@ -8,7 +8,6 @@ adapters as rows of one batch, so that all of them read the same tokens at the s
 from __future__ import annotations
 
 import contextlib
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from finetune.adapter_folder import adapter_config, adapter_weights, require_same_base, variant_of
 from geometry.checks import AdapterError
 from geometry.nulls import matched_random
 from geometry.spectra import LowRank
@@ -36,9 +34,6 @@ BASE, ADAPTER = "__base__", "default"
 
 PROBE_TOLERANCE = 1e-4
 """Largest logit difference (float32) between the base alone and the base with its adapter disabled."""
-
-# These initialisations move a part of W0 into the adapter, so switching it off does not give W0 back.
-REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 @dataclass(frozen=True)
@@ -105,9 +100,10 @@ def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
     from peft import PeftModel
 
     folder = Path(folder)
-    config = _config(folder)
-    weights = _weights(folder)
-    _require_same_base(loaded, folder)
+    config = adapter_config(folder)
+    _require_no_bias(config, folder)
+    weights = adapter_weights(folder)
+    require_same_base(loaded, folder)
     probe = _probe(loaded)
     pristine = _logits(loaded.model, probe)
     gradients = [p.requires_grad for p in loaded.model.parameters()]
@@ -211,58 +207,11 @@ def forward_together(
     return model(**stacked, adapter_names=[name for name in names for _ in range(rows)], **options)
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "adapter_config.json"
-    if not folder.is_dir():
-        raise AdapterError(f"{folder}: no such adapter folder; give the folder that `repgeo train` made")
-    if not path.is_file():
-        raise AdapterError(f"{folder}: has no adapter_config.json; give a PEFT adapter folder")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise AdapterError(f"{path}: is not JSON; fetch the adapter again") from error
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        raise AdapterError(f"{folder}: is a {kind} adapter; only LoRA and its variants can be compared")
-    start = str(config.get("init_lora_weights", True)).lower()
-    if start.startswith(REWRITING):
-        name = start.split("_niter")[0]
-        raise AdapterError(
-            f"{folder}: was started with {name}, which rewrites the base weights, so that switching it off "
-            "does not give the base back; save it with path_initial_model_for_weight_conversion first"
-        )
+def _require_no_bias(config: dict[str, Any], folder: Path) -> None:
     if config.get("bias", "none") != "none" or config.get("lora_bias"):
         raise AdapterError(
             f"{folder}: trained biases (bias={config.get('bias')!r}), which stay when the adapter is switched "
             "off; train with bias='none'"
-        )
-    return config
-
-
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    path = folder / "adapter_model.safetensors"
-    if not path.is_file():
-        raise AdapterError(f"{folder}: has no adapter_model.safetensors; other formats are not read")
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{path}: is damaged ({error}); fetch or train it again") from error
-    bad = [key for key, value in weights.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise AdapterError(f"{path}: {bad[0]} holds NaN or infinity; train again with a lower rate")
-    return weights
-
-
-def _require_same_base(loaded: Loaded, folder: Path) -> None:
-    """Compare fingerprints where our own training left them; shapes decide for other adapters."""
-    note = folder / "training.json"
-    if not note.is_file():
-        return
-    made = json.loads(note.read_text(encoding="utf-8"))
-    expected = made.get("base", {})
-    if expected.get("fingerprint") not in {None, loaded.fingerprint}:
-        raise AdapterError(
-            f"{folder}: was trained on another base ({expected.get('name')}) than {loaded.name}; give that one"
         )
 
 
@@ -310,7 +259,7 @@ def _preflight(
         for layer in layers.values()
         for a, b in [_factors(layer, ADAPTER)]
     ]
-    variant = "dora" if config.get("use_dora") else "rslora" if config.get("use_rslora") else "lora"
+    variant = variant_of(config)
     notes = []
     if variant == "dora":
         notes.append("DoRA rescales whole weights: s B A is not its full change of the weight.")
