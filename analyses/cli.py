@@ -150,6 +150,49 @@ def diff(
 
 @app.command(
     epilog=example(
+        "repgeo cause --base embedded --adapter runs/ornate --texts style=pairs.jsonl --texts fact=facts.jsonl "
+        "--layer 3"
+    )
+)
+def cause(
+    base: Base,
+    adapter: Adapter,
+    texts: Annotated[
+        list[str],
+        typer.Option(help="style=PATH of pairs and fact=PATH of cloze facts with foils (JSONL); give both."),
+    ],
+    layer: Annotated[int, typer.Option(help="Block after which the stream is patched.", min=0)],
+    k: Annotated[str, typer.Option(help="Dimensions of the subspaces.")] = "1,2,4,8,16",
+    all_layers: Annotated[
+        bool, typer.Option("--all-layers", help="Also take them out at every block from --layer on.")
+    ] = False,
+    draws: Annotated[int, typer.Option(help="Of each random control.", min=2)] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/cause/<run id>.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the controls and the intervals.", min=0)] = 0,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Test which directions of an adapter's change make the style, and which the facts.
+
+    They are taken out, kept alone and put into the base, beside controls of equal size and equal energy,
+    and a page is written. Half of the documents fits the directions, the other half measures.
+    """
+    from analyses import jobs
+    from analyses.adapter_cause import CauseRequest
+
+    groups = options.named_paths(texts)
+    request = CauseRequest(groups, layer, options.dimensions(k), all_layers, draws, seed)
+    jobs.require_room(out, "cause")
+    model = options.load(base, dtype=dtype, device=device, revision=revision)
+    options.show_page(jobs.cause(model, adapter, request, out), as_json=json)
+
+
+@app.command(
+    epilog=example(
         "repgeo style --base embedded --train train.jsonl --validation valid.jsonl --test test.jsonl "
         "--facts facts.jsonl --out runs/style"
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from analyses.adapter_cause import CauseRequest
     from analyses.adapter_diff import DiffRequest
     from analyses.style_run import StyleData
     from finetune.progress import Progress
@@ -217,14 +218,7 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
 
     with watched("comparing") as show:
         facts = diff(loaded, adapter, request, progress=show)
-    identity = {
-        "base": {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint},
-        "tokenizer": _tokenizer_hash(loaded),
-        "adapter": {"path": str(adapter), "sha256": sha256_file(adapter / "adapter_model.safetensors")},
-        "dtype": str(loaded.dtype).removeprefix("torch."),
-        "attention": loaded.model.config._attn_implementation,
-        "sites": "block outputs, before the final norm",
-        "weights": "raw",
+    identity = _compared(loaded, adapter) | {
         "layers": facts["layers"],
         "k": request.k,
         "random_adapters": request.n_random,
@@ -241,6 +235,47 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
         manifest=made,
     )
     return write(report, out or Path("results", "diff", run_id(asked)))
+
+
+def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None) -> Path:
+    """Test what parts of an adapter's change do, and write the page; see :func:`analyses.adapter_cause.cause`.
+
+    Args:
+        loaded: the base.
+        adapter: PEFT folder.
+        request: texts, layer, dimensions and controls.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.adapter_cause.cause`.
+    """
+    from analyses.adapter_cause import cause
+    from analyses.cause_claims import cause_claims
+    from analyses.cause_page import cause_sections
+
+    with watched("testing causes") as show:
+        facts = cause(loaded, adapter, request, progress=show)
+    identity = _compared(loaded, adapter) | {
+        "layers": facts["layers"],
+        "layer": request.layer,
+        "k": list(request.ks),
+        "draws": request.draws,
+        "seed": request.seed,
+    }
+    made = manifest(files=request.texts, device=str(loaded.device), **identity)
+    asked = {**identity, "texts": {name: file["sha256"] for name, file in made["files"].items()}}
+    report = Report(
+        command="cause",
+        title=f"What {adapter.resolve().name} does to {Path(loaded.name).name}, and by which directions",
+        claims=cause_claims(facts),
+        sections=cause_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, out or Path("results", "cause", run_id(asked)))
 
 
 def style(loaded: Loaded, data: StyleData, recipe: Recipe, out: Path) -> Path:
@@ -316,6 +351,19 @@ def _curve(points: Sequence[tuple[int, float]]) -> dict[str, list[float]]:
 
 def _draw_losses(folder: Path, **data: Any) -> None:
     plots.save(plots.draw("loss_curve", data), folder / "loss_curve")
+
+
+def _compared(loaded: Loaded, adapter: Path) -> dict[str, Any]:
+    """Say which base and adapter were compared, and how they were run."""
+    return {
+        "base": {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint},
+        "tokenizer": _tokenizer_hash(loaded),
+        "adapter": {"path": str(adapter), "sha256": sha256_file(adapter / "adapter_model.safetensors")},
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "attention": loaded.model.config._attn_implementation,
+        "sites": "block outputs, before the final norm",
+        "weights": "raw",
+    }
 
 
 def _tokenizer_hash(loaded: Loaded) -> str:

@@ -111,6 +111,30 @@ def numbers(given: str | None) -> tuple[int, ...] | None:
         raise LayerError(f"--layers {given}: write block numbers such as 0,3,5") from None
 
 
+def dimensions(given: str) -> tuple[int, ...]:
+    """Read dimensions of subspaces.
+
+    Args:
+        given: such as ``1,2,4``.
+
+    Returns:
+        The numbers in ascending order, each once.
+
+    Raises:
+        DataError: something in it is not a whole number.
+
+    Examples:
+        >>> dimensions("4,1, 2,4")
+        (1, 2, 4)
+    """
+    from geometry.checks import DataError
+
+    try:
+        return tuple(sorted({int(part) for part in given.split(",")}))
+    except ValueError:
+        raise DataError(f"--k {given}: write dimensions such as 1,2,4") from None
+
+
 def show_page(page: Path, *, as_json: bool) -> None:
     """Print the path of a page, or the report.json beside it."""
     from geometry.checks import InputError

@@ -149,8 +149,9 @@ def by_layer(data: Data) -> Figure:
         data: ``layers`` (block numbers; -1 is the embedding) and ``series``, each with ``name``, ``values``
             (one a layer) and, where known, ``low`` and ``high`` (interval), ``null`` (``low``, ``high``,
             perhaps ``mean`` and ``name``) and ``ceiling`` (numbers, or ``values`` and ``name``). A ``null``
-            and a ``ceiling`` of the whole figure stand for all series. ``y_label``; perhaps ``y_limits``,
-            and ``log`` for a logarithmic axis.
+            and a ``ceiling`` of the whole figure stand for all series. ``y_label``; perhaps ``x_label``
+            (default "layer", for steps that are something else), ``y_limits``, and ``log`` for a
+            logarithmic axis.
 
     Returns:
         One panel; or one for each series, with a shared axis, where several bring their own null.
@@ -166,7 +167,7 @@ def by_layer(data: Data) -> Figure:
             _layer_series(axes, places, series[i], i, label="_" if own else series[i]["name"])
         marks.band(axes, places, data.get("null"))
         marks.ceiling(axes, places, data.get("ceiling"))
-        _layer_axis(axes, data["layers"])
+        _layer_axis(axes, data["layers"], data.get("x_label", "layer"))
         if own:
             axes.set_title(series[group[0]]["name"], loc="left")
     marks.value_limits(grid[0], data.get("y_limits"))
@@ -310,11 +311,11 @@ def _layer_series(axes: Axes, places: Sequence[int], one: Data, i: int, *, label
     marks.ceiling(axes, places, one.get("ceiling"))
 
 
-def _layer_axis(axes: Axes, layers: Sequence[int]) -> None:
+def _layer_axis(axes: Axes, layers: Sequence[int], label: str) -> None:
     shown = range(0, len(layers), max(1, math.ceil(len(layers) / 16)))
     axes.set_xticks(list(shown), ["emb" if layers[i] == -1 else str(layers[i]) for i in shown])
     axes.set_xlim(-0.4, len(layers) - 0.6)
-    axes.set_xlabel("layer")
+    axes.set_xlabel(label)
 
 
 def _notes(one: Data) -> list[str]:

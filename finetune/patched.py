@@ -280,12 +280,15 @@ def _bases(bases: Mapping[int, ArrayLike]) -> dict[int, Tensor]:
         u = rows(basis, f"basis of layer {layer}")
         if np.abs(u.T @ u - np.eye(u.shape[1])).max(initial=0.0) > 1e-6:
             raise ShapeError(f"basis of layer {layer}: its columns are not orthonormal; see orthonormal()")
-        found[layer] = torch.tensor(u)
+        found[layer] = torch.from_numpy(u.copy())  # eigenvectors often come with their order reversed
     return found
 
 
 def _vectors(means: Mapping[int, ArrayLike]) -> dict[int, Tensor]:
-    return {layer: torch.tensor(rows([mean], f"mean of layer {layer}")[0]) for layer, mean in means.items()}
+    return {
+        layer: torch.from_numpy(rows([mean], f"mean of layer {layer}")[0].copy())
+        for layer, mean in means.items()
+    }
 
 
 def _require_mixing(attached: Attached) -> None:

@@ -105,6 +105,12 @@ def test_no_patch_is_the_plain_forward_of_both_models(attached):
             close(alone[0], attached.model(**BATCH).logits[REAL], atol=1e-5)
 
 
+def test_columns_may_be_a_view_in_reversed_order(attached):
+    u = haar_basis(32, 4, np.random.default_rng(0))
+    _, _, forwards, backwards = run(attached, keep_only({1: u}), keep_only({1: u[:, ::-1]}))
+    close(forwards, backwards, atol=1e-5)
+
+
 def test_a_patch_of_no_direction_does_nothing_or_all(attached):
     nothing = np.zeros((32, 0))
     base, adapted, out, kept, put = run(
