@@ -48,6 +48,7 @@ class StyleData:
         name: of the style, for the page.
         train, validation, test: JSONL of pairs, no document in two of them.
         facts: JSONL of cloze facts with foils.
+        quotable: whether sentences of the pairs may stand on the page; their licence may forbid it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class StyleData:
     validation: Path
     test: Path
     facts: Path
+    quotable: bool = True
 
 
 ORNATE = StyleData(
@@ -114,15 +116,18 @@ def style_run(
     scored["facts"] = _facts(asked, again, rng)
     request = DiffRequest({"style": data.test, "fact": data.facts}, seed=seed)
     difference = diff(base, folder, request, progress=watch.progress)
+    if not data.quotable:
+        difference["tokens"] = [_without_context(record) for record in difference["tokens"]]
     samples = [
         {"id": p.id, "source": p.source, "reference": p.target, **{s: answers[s][i] for s in SYSTEMS[1:]}}
         for i, p in enumerate(parts["test"])
+        if data.quotable
     ]
     return Report(
         command="style",
         title=f"A style adapter and what it changes: {data.name}",
         claims=(*_claims(scored), *diff_claims(difference)),
-        sections=(_training(trained), _quality(scored), _shown(samples), *diff_sections(difference)),
+        sections=(_training(trained), _quality(scored), *_shown(samples), *diff_sections(difference)),
         facts={"training": _plain(trained), "scores": scored, "samples": samples, "diff": difference},
         manifest=manifest(
             files={part: getattr(data, part) for part in ("train", "validation", "test", "facts")},
@@ -312,12 +317,20 @@ def _interval(score: dict[str, Any]) -> dict[str, Any]:
     return {key: score[key] for key in ("value", "low", "high")}
 
 
-def _shown(samples: list[dict[str, str]]) -> Section:
+def _without_context(record: dict[str, Any]) -> dict[str, Any]:
+    """Keep the displaced tokens themselves, and nothing of the sentences around them."""
+    sides = {side: [{**token, "before": ""} for token in record[side]] for side in ("up", "down", "control")}
+    return {**record, **sides}
+
+
+def _shown(samples: list[dict[str, str]]) -> tuple[Section, ...]:
+    if not samples:
+        return ()
     step = max(1, len(samples) // SHOWN)
     rows = tuple(
         (s["source"], s["base model"], s["adapter"], s["reference"]) for s in samples[::step][:SHOWN]
     )
-    return Section(
+    section = Section(
         "Before and after",
         (
             f"Every {step}th of the {len(samples)} held-out sentences, not chosen by hand; all are in `report.json`.",
@@ -328,3 +341,4 @@ def _shown(samples: list[dict[str, str]]) -> Section:
             ),
         ),
     )
+    return (section,)

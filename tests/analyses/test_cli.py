@@ -207,21 +207,27 @@ def test_redraw_prints_the_page(page, tmp_path, capsys):
     assert (folder / "report.html").read_bytes() == page[0].read_bytes()
 
 
-def test_demo_passes_on_folder_and_page(tmp_path, capsys, monkeypatch):
-    """The demo itself is tested where it lives; here only that the command shows what it returns."""
-    from analyses import demo
+def test_the_demo_is_the_style_job_on_what_is_shipped(tmp_path, capsys, monkeypatch):
+    """The job itself is tested in test_style_run; here, that the demo hands it the shipped model and data."""
+    from analyses import style_run
+    from analyses.demo import RECIPE
+    from analyses.report import Report
+    from geometry.live import models
 
-    def fake(out, *, watch):
+    asked = []
+
+    def fake(base, data, recipe, out, *, watch, seed=0):
+        asked.append((base, data, recipe, out))
         watch.progress("reading style", 0.5)
-        out.mkdir()
-        (out / "report.json").write_text("{}\n")
-        return out / "report.html"
+        return Report("style", "a title", ("a claim",))
 
-    monkeypatch.setattr(demo, "demo", fake)
+    monkeypatch.setattr(models, "load", lambda name, **settings: name)
+    monkeypatch.setattr(style_run, "style_run", fake)
     assert run(["demo", "--out", str(tmp_path / "run")]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{tmp_path / 'run' / 'report.html'}\n"
-    assert "demo: 50 %, reading style" in err
+    assert out == f"{tmp_path / 'run' / 'page' / 'report.html'}\n"
+    assert "style: 50 %, reading style" in err
+    assert asked == [("embedded", style_run.ORNATE, RECIPE, tmp_path / "run")]
 
 
 def test_pretraining_draws_its_loss_curve(tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,15 @@ def test_the_page_holds_training_scores_samples_and_diff(tmp_path, tiny_llama, d
     names = {figure.name for figure in stored.figures}
     assert {"loss", "style", "size", "effective-rank", "turn", "overlap-style-fact"} <= names
     assert len(stored.claims) == 7
+
+
+def test_a_page_that_may_not_quote_holds_no_sentence(tmp_path, tiny_llama, data):
+    report, _ = run(tiny_llama, replace(data, quotable=False), tmp_path / "run")
+    assert report.facts["samples"] == []
+    sources = [pair.source for pair in read_pairs(data.test).pairs]
+    text = write(report, tmp_path / "page").read_text() + report.as_json()
+    assert not any(source in text for source in sources)
+    assert "Before and after" not in text
 
 
 def test_a_document_in_training_and_test_is_refused(tmp_path, tiny_llama, data):
