@@ -241,6 +241,37 @@ def demo(
     options.show_page(jobs.demo(out), as_json=json)
 
 
+@app.command(epilog=example("repgeo weights --adapter runs/ornate --adapter runs/plain --base embedded"))
+def weights(
+    adapter: Annotated[
+        list[Path], typer.Option(help="PEFT folder of a LoRA adapter; give it more than once to compare.")
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(help="The model they were trained on, for what lies in its weights.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/weights/<run id>.")
+    ] = None,
+    random_adapters: Annotated[int, typer.Option(help="Random updates of each null.", min=2)] = 8,
+    seed: Annotated[int, typer.Option(help="Of the random updates.", min=0)] = 0,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Describe adapters in weight space, without running a model, and write a page.
+
+    Spectra, ranks and scale of every update, and how adapters lie to each other. With --base also how
+    each update lies in the weight that it changes, and intruder dimensions.
+    """
+    from analyses import jobs
+    from analyses.weight_report import WeightRequest
+
+    request = WeightRequest(tuple(adapter), random_adapters, seed)
+    jobs.require_room(out, "weights")
+    model = base and options.load(base, dtype="float32", device="cpu", revision=revision)
+    options.show_page(jobs.weights(model or None, request, out), as_json=json)
+
+
 @app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))
 def redraw(
     folder: Annotated[Path, typer.Argument(help="Folder of a run: what holds its report.json.")],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyses import plots
 from analyses.manifest import manifest, run_id
-from analyses.report import Report, write
+from analyses.report import Report, plain, write
 from analyses.terminal import note, refusals, watched
 from finetune.folders import require_replaceable, sha256_file, sha256_text
 from finetune.pairs import read_pairs, split_by_document
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from analyses.adapter_cause import CauseRequest
     from analyses.adapter_diff import DiffRequest
     from analyses.style_run import StyleData
+    from analyses.weight_report import WeightRequest
     from finetune.progress import Progress
     from finetune.recipe import Recipe
     from finetune.transfer import Sampling
@@ -276,6 +277,44 @@ def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None
         manifest=made,
     )
     return write(report, out or Path("results", "cause", run_id(asked)))
+
+
+def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> Path:
+    """Describe adapters in weight space and write the page; see :func:`analyses.weight_report.weight_report`.
+
+    Args:
+        loaded: the base, or None.
+        request: adapters and nulls.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.weight_report.weight_report`.
+    """
+    from analyses.weight_page import weight_claims, weight_sections
+    from analyses.weight_report import weight_report
+
+    with watched("weighing") as show:
+        facts = plain(weight_report(request, loaded, progress=show))
+    files = {a["name"]: Path(a["folder"], "adapter_model.safetensors") for a in facts["adapters"]}
+    identity = {
+        "base": loaded and {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint},
+        "random_adapters": request.n_random,
+        "seed": request.seed,
+    }
+    made = manifest(files=files, **identity)
+    asked = {**identity, "adapters": {name: file["sha256"] for name, file in made["files"].items()}}
+    report = Report(
+        command="weights",
+        title=f"{' and '.join(files)} in weight space",
+        claims=weight_claims(facts),
+        sections=weight_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, out or Path("results", "weights", run_id(asked)))
 
 
 def style(loaded: Loaded, data: StyleData, recipe: Recipe, out: Path) -> Path:
