@@ -162,7 +162,9 @@ class WeightSVD:
         return cls(left, values, right.T)
 
 
-def band_energies(directions: ArrayLike, weights: ArrayLike, basis: ArrayLike, bands: int = 10) -> NDArray:
+def band_energies(
+    directions: ArrayLike, weights: ArrayLike, basis: ArrayLike, bands: int = 10
+) -> NDArray[np.float64]:
     """Where the energy of some directions lies in an ordered basis, band by band.
 
     By chance a band holds its width over d, and what lies outside the basis (d - m) / d.
@@ -184,7 +186,7 @@ def band_energies(directions: ArrayLike, weights: ArrayLike, basis: ArrayLike, b
         array([0.36, 0.64, 0.  ])
     """
     basis = rows(basis, "basis")
-    directions = rows(directions, "directions", None)
+    directions = rows(directions, "directions")
     weights = np.asarray(weights, dtype=np.float64)
     if len(directions) != len(basis) or not 1 <= bands <= basis.shape[1]:
         raise ShapeError(
