@@ -255,6 +255,10 @@ def _pitfalls(facts: Facts) -> Section:
             "A part may be needed and yet not enough, and necessities of several parts need not add up to 1.",
             f"With {facts['draws']} draws of each random control the band in which one more draw would fall is wide; "
             "ask for more with `--draws`. Not distinguishable is not the same as equal.",
+            "Intervals resample the measured documents. They do not hold the chance in which documents the "
+            "directions were fitted on, and with fewer than about twenty documents they come out too narrow.",
+            "Each k is judged alone: of many verdicts at the 5 % level a few are wrong. The claims above are about "
+            "the largest k, whatever the curves look like.",
             "The metrics are teacher-forced likelihoods: they say what the model prefers, not what it would write.",
         ),
     )
