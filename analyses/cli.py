@@ -205,6 +205,7 @@ def style(
     facts: Annotated[Path, typer.Option(help="JSONL of cloze facts with foils.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: adapter and page are made in it.")],
     name: Annotated[str, typer.Option(help="Of the style, for the page.")] = "style",
+    quote: Annotated[bool, typer.Option(help="Whether sentences of the pairs may stand on the page.")] = True,
     recipe: RecipeFile = None,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's own.")] = None,
     dtype: Dtype = "float32",
@@ -220,7 +221,7 @@ def style(
     from analyses import jobs
     from analyses.style_run import StyleData
 
-    data = StyleData(name, train, validation, test, facts)
+    data = StyleData(name, train, validation, test, facts, quotable=quote)
     model = options.load(base, dtype=dtype, device=device, revision=revision)
     options.show_page(jobs.style(model, data, jobs.recipe(recipe, seed), out), as_json=json)
 
