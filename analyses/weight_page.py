@@ -69,9 +69,8 @@ def _read(facts: Facts) -> Section:
     rows = []
     for a in facts["adapters"]:
         modules = modules_of(facts, a)
-        ranks, scales = ({m[key] for m in modules} for key in ("rank", "alpha"))
-        spans = [span(values) for values in (ranks, scales, {m["scale"] for m in modules})]
-        rows.append((a["name"], a["variant"], a["base"], a["updates"], *spans, a["norm"], a["active"]))
+        numbers = " / ".join(span({m[key] for m in modules}) for key in ("rank", "alpha", "scale"))
+        rows.append((a["name"], a["variant"], a["base"], a["updates"], numbers, a["norm"]))
     notes = [f"{a['name']}: {note}" for a in facts["adapters"] for note in a["notes"]]
     return Section(
         "What was read",
@@ -85,17 +84,7 @@ def _read(facts: Facts) -> Section:
             TableSpec(
                 "The scale is what peft applies: alpha / r, or alpha / √r for rsLoRA. The norm is Frobenius, over "
                 "all updates together. A norm has no null: any random update can be given it.",
-                (
-                    "adapter",
-                    "variant",
-                    "base it names",
-                    "updates",
-                    "rank",
-                    "alpha",
-                    "scale",
-                    "norm",
-                    "active",
-                ),
+                ("adapter", "variant", "base it names", "updates", "rank / alpha / scale", "norm"),
                 tuple(rows),
             ),
         ),

@@ -18,8 +18,8 @@ def pair_claim(pair: dict[str, Any]) -> str:
     return (
         f"On the {len(pair['modules'])} weights that {names} both change, the cosine of their updates is "
         f"{digits(pair['cosine']['value'])}, {said(null['verdict'])} the null of matched random updates "
-        f"[{digits(null['low'], 2)}, {digits(null['high'], 2)}]; the directions that they read overlap "
-        f"{count_verdicts((m['reads'] for m in pair['modules']), 'the Haar level')}, those that they write "
+        f"[{digits(null['low'], 2)}, {digits(null['high'], 2)}]; the overlap of the directions that they read is "
+        f"{count_verdicts((m['reads'] for m in pair['modules']), 'the Haar level')}, of those that they write "
         f"{count_verdicts((m['writes'] for m in pair['modules']), 'the Haar level')}."
     )
 
