@@ -47,11 +47,11 @@ def card(made: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
         machine=made["machine"],
         quality=_quality(made, measured),
         curve=_curve(made["log"]),
-        samples="\n\n".join(_verbatim(f"{s['prompt']} ... {s['text']}") for s in measured["samples"]),
+        samples="\n\n".join(_verbatim(f"[{s['prompt']}]{s['text']}") for s in measured["samples"]),
         copies="\n\n".join(_verbatim(f"{c['source']}\n-> {c['answer']}") for c in measured["copies"]),
         splits=_splits(made["split_words"]),
         making=_making(made),
-        held_out=made["held_out_tokens"],
+        held_out=made["held_out"],
         validation=measured["validation_name"],
     )
 
@@ -136,7 +136,7 @@ def _splits(split: Mapping[str, Sequence[str]]) -> str:
     if not split:
         return "None of them splits."
     words = ", ".join(f"{word} (`{' '.join(parts)}`)" for word, parts in split.items())
-    return f"These {len(split)} split: {words}."
+    return f"Those that split all the same ({len(split)}): {words}."
 
 
 def _making(made: Mapping[str, Any]) -> str:
@@ -214,7 +214,8 @@ Every number, and the whole curve, is in `pretraining.json`.
 
 ## What it writes
 
-Sampled at temperature 0.8 within 95 % of the probability; the first ones, not the best:
+Sampled at temperature 0.8 within 95 % of the probability, what is in brackets given; the first ones, not
+the best:
 
 {samples}
 
@@ -239,6 +240,6 @@ A model of this size knows little and forgets the beginning of a paragraph by it
 people, places and dates is mostly invented, and it repeats what its corpora say, prejudice included. It
 was never tuned to follow instructions or to be safe. Do not ask it for facts; measure it.
 
-The {held_out:,} held-out tokens are of short whole documents, which the vocabulary has seen and no step has.
-Whether {validation} is new to the model depends on the corpora named above.
+Held out were {held_out}. Whether other text is new to the model ({validation}) depends on the corpora
+named above.
 """
