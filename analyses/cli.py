@@ -249,7 +249,9 @@ def weights(
     ],
     base: Annotated[
         str | None,
-        typer.Option(help="The model they were trained on, for what lies in its weights.", show_default=False),
+        typer.Option(
+            help="The model they were trained on, for what lies in its weights.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/weights/<run id>.")

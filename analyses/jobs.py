@@ -300,7 +300,8 @@ def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> 
         facts = plain(weight_report(request, loaded, progress=show))
     files = {a["name"]: Path(a["folder"], "adapter_model.safetensors") for a in facts["adapters"]}
     identity = {
-        "base": loaded and {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint},
+        "base": loaded
+        and {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint},
         "random_adapters": request.n_random,
         "seed": request.seed,
     }
