@@ -410,16 +410,22 @@ def test_a_real_interrupt_ends_in_one_line(tmp_path):
     fifo = tmp_path / "report.json"
     os.mkfifo(fifo)
     code = (
-        "import sys; from pathlib import Path; from analyses import report; from analyses.__main__ import main;"
+        "import signal, sys; from pathlib import Path; from analyses import report;"
+        "from analyses.__main__ import main;"
+        # shells start background jobs, and so perhaps CI, with the interrupt ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "Path.is_file = lambda self: True; print('ready', flush=True); sys.argv[1:] = ['redraw', sys.argv[1]]; main()"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.5)  # it now waits for somebody to write into the pipe
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)  # it now waits for somebody to write into the pipe
+        process.send_signal(signal.SIGINT)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (130, "", "repgeo: interrupted\n")
 
 
