@@ -2,5 +2,5 @@
 
 from finetune.recipe import Recipe
 
-RECIPE = Recipe(lr=2e-3, epochs=5, batch_size=16, patience=3)
+RECIPE = Recipe(lr=2e-3, epochs=8, batch_size=16, patience=3)
 """A model this small learns from a few hundred pairs only at a rate far above that of large ones."""

@@ -48,8 +48,7 @@ def pick(facts: Facts, measure: str, group: str) -> list[dict[str, Any]]:
 
 
 def _pairs(facts: Facts) -> list[str]:
-    pairs = [f"{a}-{b}" for a, b in itertools.combinations(facts["groups"], 2)]
-    return [pair for pair in pairs if pick(facts, "overlap", pair)]
+    return list(dict.fromkeys(r["group"] for r in facts["measures"] if r["measure"] == "overlap"))
 
 
 def _null(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

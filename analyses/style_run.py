@@ -216,12 +216,13 @@ def _plain(trained: TrainResult) -> dict[str, Any]:
 def _claims(scored: dict[str, Any]) -> tuple[str, ...]:
     systems, gains = scored["systems"], scored["gain_over_copy"]
     new, old = systems["adapter"], systems["copy the input"]
-    sure = "beyond its interval" if gains["bleu"]["low"] > 0 else "within its interval"
+    low, high = gains["bleu"]["low"], gains["bleu"]["high"]
+    sure = "which leaves out zero" if low > 0 or high < 0 else "which holds zero"
     facts = scored["facts"]
     return (
         f"On {scored['n']} held-out sentences the adapter reaches BLEU {new['bleu']['value']:.1f} to the reference, "
-        f"copying the input {old['bleu']['value']:.1f}: a gain of {gains['bleu']['value']:+.1f} "
-        f"[{gains['bleu']['low']:+.1f}, {gains['bleu']['high']:+.1f}], {sure}.",
+        f"copying the input {old['bleu']['value']:.1f}: a difference of {gains['bleu']['value']:+.1f} "
+        f"with the interval [{low:+.1f}, {high:+.1f}], {sure}.",
         f"The judge of style calls {100 * new['style']['value']:.0f} % of its sentences styled, against "
         f"{100 * old['style']['value']:.0f} % of the inputs and "
         f"{100 * scored['references_judged_styled']['value']:.0f} % of the references.",
@@ -237,13 +238,13 @@ def _training(trained: TrainResult) -> Section:
         "validation": dict(zip("xy", map(list, zip(*trained.valid_losses, strict=True)), strict=True)),
     }
     rows = (
-        ("validation loss before, nats a token", trained.loss_before),
-        ("validation loss after", trained.loss_after),
+        ("validation loss before, nats a token", f"{trained.loss_before:.3f}"),
+        ("validation loss after", f"{trained.loss_after:.3f}"),
         ("pairs trained on, validated on", f"{trained.n_train}, {trained.n_valid}"),
         ("pairs left out as too long", len(trained.too_long)),
         ("steps, best step", f"{trained.steps}, {trained.best_step}"),
         ("trained numbers", trained.parameters),
-        ("seconds", trained.seconds),
+        ("seconds", round(trained.seconds)),
     )
     return Section(
         "Training",
