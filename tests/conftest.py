@@ -162,7 +162,9 @@ def fresh(tiny_folders):
         if architecture not in kept:
             kept[architecture] = load(tiny_folders(architecture), device="cpu")
         original = kept[architecture]
-        return replace(original, model=copy.deepcopy(original.model))
+        return replace(
+            original, model=copy.deepcopy(original.model), tokenizer=copy.deepcopy(original.tokenizer)
+        )
 
     return loaded
 
