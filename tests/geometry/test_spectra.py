@@ -89,6 +89,8 @@ def test_k_equal_energies_count_as_k(count, k):
 @pytest.mark.parametrize("count", COUNTS)
 @given(values=energies, factor=st.floats(1e-3, 1e3))
 def test_counts_lie_between_one_and_all_and_ignore_scale_and_order(count, values, factor):
+    # scaling a number below the smallest normal one rounds it, perhaps to 0, and no law survives that
+    values = np.where(values * factor < np.finfo(np.float64).tiny, 0.0, values)
     found = count(values)
     if not values.any():
         assert found == 0.0
