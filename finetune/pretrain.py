@@ -263,7 +263,7 @@ def _made(
         "seconds": log[-1]["seconds"],
         "held_out_loss": log[-1]["held_out"],
         "held_out_tokens": len(stream.held_out),
-        "held_out": "whole documents, the shortest; the vocabulary was learnt with them, no step has read them",
+        "held_out": "whole documents, the shortest; the vocabulary may have seen them, no step has read them",
         "split_words": split_words(tokenizer.backend_tokenizer),
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
         "log": [r for i, r in enumerate(log) if i % every == 0 or "held_out" in r],
