@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyses.diff_measures import Side, Sides, Tally, between, measures, spectrum_record
-from analyses.displaced import displaced_tokens
+from analyses.diff_measures import Sides, Tally, between, measures, spectrum_record, tally
+from analyses.displaced import Top, displaced_tokens
 from finetune.adapter import ADAPTER, BASE, attach, random_adapters
 from finetune.paired import paired_batches
 from finetune.pairs import read_texts
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from analyses.diff_measures import Side
     from finetune.adapter import Attached
-    from finetune.paired import PairedBatch
-    from finetune.pairs import Text
+    from finetune.pairs import Text, Texts
     from geometry.live.models import Loaded
 
 
@@ -89,30 +89,23 @@ def diff(
         }
         tallies: dict[str, dict[int, Tally]] = {}
         for number, (group, read) in enumerate(groups.items()):
-            tallies[group] = {layer: Tally(base.width, request.n_random) for layer in layers}
-            batches = paired_batches(attached, read.texts, layers, names=names)
-            done = 0
-            for batch in batches:
-                _tally(batch, tallies[group], read.texts)
-                done += len(batch.text_index)
-                progress(f"reading {group}", (number + done / len(read.texts)) / (len(groups) + 1))
-            facts["groups"][group] = {
-                "texts": len(read.texts),
-                "documents": len({t.doc_id for t in read.texts}),
-                "refused": [{"line": r.line, "reason": r.reason} for r in read.refused],
-                "sha256": read.digest,
-                "tokens": tallies[group][layers[0]].whole().n,
-            }
+            show = _portion(progress, f"reading {group}", number, len(groups) + 1)
+            tallies[group] = _read(attached, read.texts, layers, names, show)
+            facts["groups"][group] = _described(read, tallies[group][layers[0]])
+        tops: dict[str, dict[int, Top]] = {group: {} for group in groups}
         for layer in layers:
-            frozen = {g: Sides.of(by_layer[layer], request.k, g) for g, by_layer in tallies.items()}
-            for group, sides in frozen.items():
-                facts["measures"] += measures(sides, tallies[group][layer], group=group, layer=layer)
-                facts["spectra"].append(spectrum_record(sides, group=group, layer=layer))
-            for one, other in itertools.combinations(frozen, 2):
-                facts["measures"] += between(frozen[one], frozen[other], f"{one}-{other}", layer)
+            # frozen layer by layer: the spectra of all layers together would outgrow the tallies
+            sides = {group: Sides.of(tallies[group][layer], request.k, group) for group in groups}
+            for group, found in sides.items():
+                facts["measures"] += measures(found, tallies[group][layer], group=group, layer=layer)
+                facts["spectra"].append(spectrum_record(found, group=group, layer=layer))
+                tops[group][layer] = _top(found.whole)
+            for one, other in itertools.combinations(sides, 2):
+                facts["measures"] += between(sides[one], sides[other], f"{one}-{other}", layer)
         if attached.preflight.active:
             for group, read in groups.items():
-                facts["tokens"] += _displaced(attached, group, read.texts, tallies[group], rng)
+                records = displaced_tokens(attached, read.texts, tops[group], rng)
+                facts["tokens"] += [{"group": group, **record} for record in records]
         progress("reading displaced tokens", 1.0)
     return facts
 
@@ -131,21 +124,42 @@ def half_of(doc_id: str) -> int:
     return hashlib.sha256(doc_id.encode()).digest()[0] & 1
 
 
-def _tally(batch: PairedBatch, tallies: dict[int, Tally], texts: Sequence[Text]) -> None:
-    half = np.array([half_of(texts[i].doc_id) for i in batch.text_index.tolist()])
-    chosen = batch.chosen
-    halves = np.broadcast_to(half[:, None], chosen.shape)[chosen.numpy()]
-    for layer, tally in tallies.items():
-        rows = batch.stream[layer][:, chosen].float().numpy()
-        tally.update(rows, halves, batch.sinks(layer)[chosen].numpy())
+def _read(
+    attached: Attached,
+    texts: Sequence[Text],
+    layers: Sequence[int],
+    names: Sequence[str],
+    progress: Callable[[float], None],
+) -> dict[int, Tally]:
+    """Run one group of texts through every side and accumulate it, layer by layer."""
+    tallies = {layer: Tally(attached.loaded.width, len(names) - 2) for layer in layers}
+    done = 0
+    for batch in paired_batches(attached, texts, layers, names=names):
+        half = np.array([half_of(texts[i].doc_id) for i in batch.text_index.tolist()])
+        tally(batch, tallies, half)
+        done += len(half)
+        progress(done / len(texts))
+    return tallies
 
 
-def _displaced(
-    attached: Attached, group: str, texts: Sequence[Text], tallies: dict[int, Tally], rng: np.random.Generator
-) -> list[dict[str, Any]]:
-    directions = {layer: Side(tally.whole(), 2).subspace for layer, tally in tallies.items()}
-    scales = {
-        layer: np.sqrt(np.diag(directions[layer].T @ tally.whole().cov_base @ directions[layer]))
-        for layer, tally in tallies.items()
+def _described(read: Texts, tallied: Tally) -> dict[str, Any]:
+    return {
+        "texts": len(read.texts),
+        "documents": len({t.doc_id for t in read.texts}),
+        "refused": [{"line": r.line, "reason": r.reason} for r in read.refused],
+        "sha256": read.digest,
+        "tokens": sum(half.n for half in tallied.halves),
     }
-    return [{"group": group, **r} for r in displaced_tokens(attached, texts, directions, scales, rng)]
+
+
+def _top(side: Side) -> Top:
+    """The first two directions of what moved, and the spread of the base along each."""
+    directions = side.moved.top(2).vectors
+    return Top(directions, np.sqrt(np.diag(directions.T @ side.stats.cov_base @ directions)))
+
+
+def _portion(
+    progress: Callable[[str, float], None], what: str, part: int, parts: int
+) -> Callable[[float], None]:
+    """Turn the share of one part that is done into the share of all."""
+    return lambda share: progress(what, (part + share) / parts)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analyses.diff_measures import Tally
+from analyses.diff_measures import Tally, tally
 from finetune.adapter import ADAPTER, BASE
 from finetune.paired import paired_batches
 from geometry.nulls import haar_basis
@@ -126,10 +126,7 @@ def fit(
     """
     tallies = {layer: Tally(attached.loaded.width, len(names)) for layer in haar}
     for batch in paired_batches(attached, texts, list(haar), names=(BASE, ADAPTER, *names)):
-        half = np.zeros(int(batch.chosen.sum()), dtype=int)
-        for layer, tally in tallies.items():
-            rows = batch.stream[layer][:, batch.chosen].float().numpy()
-            tally.update(rows, half, batch.sinks(layer)[batch.chosen].numpy())
+        tally(batch, tallies, np.zeros(len(batch.text_index), dtype=int))
     return {
         layer: Site(t.whole(), tuple(m.answer().second_diff for m in t.randoms), haar[layer])
         for layer, t in tallies.items()

@@ -17,8 +17,11 @@ from geometry.spectra import effective_rank, rank_for_energy, spectrum
 from geometry.subspaces import overlap, principal_angles
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from finetune.paired import PairedBatch
     from geometry.moments import PairedStats
     from geometry.spectra import Spectrum
 
@@ -73,6 +76,21 @@ class Tally:
         for moments in self.halves:
             both.merge(moments)
         return both.answer()
+
+
+def tally(batch: PairedBatch, tallies: Mapping[int, Tally], half: NDArray[np.int64]) -> None:
+    """Take in the chosen tokens of a batch at every layer.
+
+    Args:
+        batch: rows of base, adapter and random adapters.
+        tallies: layer -> what it adds to.
+        half: (B,) 0 or 1, the half of the documents that each text belongs to.
+    """
+    chosen = batch.chosen
+    halves = np.broadcast_to(half[:, None], chosen.shape)[chosen.numpy()]
+    for layer, one in tallies.items():
+        rows = batch.stream[layer][:, chosen].float().numpy()
+        one.update(rows, halves, batch.sinks(layer)[chosen].numpy())
 
 
 def _record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,26 @@ from finetune.paired import paired_batches
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from finetune.adapter import Attached
     from finetune.pairs import Text
 
 KEPT, CONTEXT = 8, 8
 """Tokens kept at each end of a direction, and tokens of context shown on their left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Top:
+    """Directions of one layer.
+
+    Attributes:
+        directions: (d, m) orthonormal columns.
+        scales: (m,) standard deviation of the base along each.
+    """
+
+    directions: NDArray[np.float64]
+    scales: NDArray[np.float64]
 
 
 class _Ends:
@@ -48,8 +64,7 @@ class _Ends:
 def displaced_tokens(
     attached: Attached,
     texts: Sequence[Text],
-    directions: Mapping[int, np.ndarray],
-    scales: Mapping[int, np.ndarray],
+    tops: Mapping[int, Top],
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
     """Find the tokens whose difference is largest along given directions.
@@ -57,8 +72,7 @@ def displaced_tokens(
     Args:
         attached: the attached adapter.
         texts: what to read.
-        directions: layer -> (d, m) orthonormal columns.
-        scales: layer -> (m,) standard deviation of the base along each.
+        tops: layer -> the directions to look along.
         rng: source of the random control tokens.
 
     Returns:
@@ -66,14 +80,14 @@ def displaced_tokens(
         end (at most one a document), and ``control``, tokens drawn at random. Each token has its text,
         the context before it, and z, its displacement in standard deviations of the base.
     """
-    ends = {(layer, j): _Ends() for layer, basis in directions.items() for j in range(basis.shape[1])}
-    for batch in paired_batches(attached, texts, list(directions)):
+    ends = {(layer, j): _Ends() for layer, top in tops.items() for j in range(len(top.scales))}
+    for batch in paired_batches(attached, texts, list(tops)):
         rows, columns = np.nonzero(batch.chosen.numpy())
         luck = rng.random(len(rows))
-        for layer, basis in directions.items():
+        for layer, top in tops.items():
             moved = (batch.stream[layer][1] - batch.stream[layer][0]).float().numpy()[rows, columns]
-            z = moved @ basis / np.maximum(scales[layer], 1e-12)
-            for j in range(basis.shape[1]):
+            z = moved @ top.directions / np.maximum(top.scales, 1e-12)
+            for j in range(len(top.scales)):
                 end = ends[layer, j]
                 for i in _candidates(z[:, j], luck):
                     index = int(batch.text_index[rows[i]])

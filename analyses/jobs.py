@@ -13,12 +13,10 @@ from analyses.report import Report, plain, write
 from analyses.terminal import note, refusals, watched
 from finetune.folders import require_replaceable, sha256_file, sha256_text
 from finetune.pairs import read_pairs, split_by_document
-from geometry.checks import DataError, InputError
+from geometry.checks import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from pydantic import BaseModel
 
     from analyses.adapter_cause import CauseRequest
     from analyses.adapter_diff import DiffRequest
@@ -49,8 +47,10 @@ def pretrain(corpora: list[str], out: Path, *, recipe: Path | None, pivot: str) 
     """
     from finetune.neutralise import Apertium
     from finetune.pretrain import PretrainRecipe, pretrain
+    from finetune.recipe import read_fields, validated
 
-    chosen = _fields(recipe, PretrainRecipe)
+    fields = {} if recipe is None else read_fields(recipe)
+    chosen = validated(PretrainRecipe, fields, name=str(recipe))
     engine = None if pivot == "none" else Apertium(pivot)
     with watched("pretraining") as show:
         folder = pretrain(
@@ -226,7 +226,6 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
         "seed": request.seed,
     }
     made = manifest(files=request.texts, device=str(loaded.device), **identity)
-    asked = {**identity, "texts": {name: file["sha256"] for name, file in made["files"].items()}}
     report = Report(
         command="diff",
         title=f"What {adapter.resolve().name} changes in {Path(loaded.name).name}",
@@ -235,7 +234,7 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
         facts=facts,
         manifest=made,
     )
-    return write(report, out or Path("results", "diff", run_id(asked)))
+    return write(report, _place(out, "diff", identity, texts=made["files"]))
 
 
 def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None) -> Path:
@@ -267,7 +266,6 @@ def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None
         "seed": request.seed,
     }
     made = manifest(files=request.texts, device=str(loaded.device), **identity)
-    asked = {**identity, "texts": {name: file["sha256"] for name, file in made["files"].items()}}
     report = Report(
         command="cause",
         title=f"What {adapter.resolve().name} does to {Path(loaded.name).name}, and by which directions",
@@ -276,7 +274,7 @@ def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None
         facts=facts,
         manifest=made,
     )
-    return write(report, out or Path("results", "cause", run_id(asked)))
+    return write(report, _place(out, "cause", identity, texts=made["files"]))
 
 
 def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> Path:
@@ -300,13 +298,11 @@ def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> 
         facts = plain(weight_report(request, loaded, progress=show))
     files = {a["name"]: Path(a["folder"], "adapter_model.safetensors") for a in facts["adapters"]}
     identity = {
-        "base": loaded
-        and {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint},
+        "base": loaded and _base(loaded),
         "random_adapters": request.n_random,
         "seed": request.seed,
     }
     made = manifest(files=files, **identity)
-    asked = {**identity, "adapters": {name: file["sha256"] for name, file in made["files"].items()}}
     report = Report(
         command="weights",
         title=f"{' and '.join(files)} in weight space",
@@ -315,7 +311,7 @@ def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> 
         facts=facts,
         manifest=made,
     )
-    return write(report, out or Path("results", "weights", run_id(asked)))
+    return write(report, _place(out, "weights", identity, adapters=made["files"]))
 
 
 def style(loaded: Loaded, data: StyleData, recipe: Recipe, out: Path) -> Path:
@@ -368,23 +364,6 @@ def _training(show: Callable[[str, float], None]) -> Callable[[Progress], None]:
     return tell
 
 
-def _fields(path: Path | None, kind: type[BaseModel]) -> Any:
-    """Read a model of pydantic from YAML, with errors of one line."""
-    import yaml
-    from pydantic import ValidationError
-
-    try:
-        content = {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return kind.model_validate(content)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not YAML; write one `field: value` a line") from error
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()]
-        raise InputError(f"{path}: {'; '.join(faults[:3])}") from error
-
-
 def _curve(points: Sequence[tuple[int, float]]) -> dict[str, list[float]]:
     return {"x": [x for x, _ in points], "y": [y for _, y in points]}
 
@@ -396,7 +375,7 @@ def _draw_losses(folder: Path, **data: Any) -> None:
 def _compared(loaded: Loaded, adapter: Path) -> dict[str, Any]:
     """Say which base and adapter were compared, and how they were run."""
     return {
-        "base": {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint},
+        "base": _base(loaded),
         "tokenizer": _tokenizer_hash(loaded),
         "adapter": {"path": str(adapter), "sha256": sha256_file(adapter / "adapter_model.safetensors")},
         "dtype": str(loaded.dtype).removeprefix("torch."),
@@ -404,6 +383,16 @@ def _compared(loaded: Loaded, adapter: Path) -> dict[str, Any]:
         "sites": "block outputs, before the final norm",
         "weights": "raw",
     }
+
+
+def _base(loaded: Loaded) -> dict[str, Any]:
+    return {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint}
+
+
+def _place(out: Path | None, command: str, identity: dict[str, Any], **files: dict[str, Any]) -> Path:
+    """Name a run after what was asked and the hashes of what was read, unless a place was given."""
+    hashes = {kind: {name: file["sha256"] for name, file in read.items()} for kind, read in files.items()}
+    return out or Path("results", command, run_id({**identity, **hashes}))
 
 
 def _tokenizer_hash(loaded: Loaded) -> str:

@@ -19,6 +19,7 @@ from finetune.score import bleu, bootstrap_draws, chrf, gain, numbers_kept
 from finetune.style import StyleClassifier
 from finetune.train import train
 from finetune.transfer import transfer
+from geometry.checks import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,8 +144,6 @@ def style_run(
 
 
 def _require_apart(parts: dict[str, tuple[Pair, ...]]) -> None:
-    from geometry.checks import DataError
-
     learnt = {p.doc_id for part in ("train", "validation") for p in parts[part]}
     if both := sorted(learnt & {p.doc_id for p in parts["test"]}):
         raise DataError(

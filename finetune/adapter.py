@@ -80,6 +80,12 @@ class Attached:
     folder: Path
     preflight: Preflight
 
+    @property
+    def mixes(self) -> bool:
+        """Whether peft can run several adapters as rows of one batch: not with modules trained whole."""
+        config = self.model.peft_config[ADAPTER]
+        return not (config.modules_to_save or getattr(config, "trainable_token_indices", None))
+
 
 @contextlib.contextmanager
 def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
@@ -151,11 +157,7 @@ def deltas(attached: Attached, name: str = ADAPTER) -> dict[str, LowRank]:
         Module name -> update, out x in in the orientation of ``x @ W.T``. For DoRA this is the direction
         before magnitudes rescale it, not the whole change of the weight.
     """
-    return {
-        module: LowRank(_array(b), _array(a), float(layer.scaling[name]))
-        for module, layer in lora_layers(attached.model).items()
-        for a, b in [_factors(layer, name)]
-    }
+    return {module: _update(layer, name) for module, layer in lora_layers(attached.model).items()}
 
 
 def random_adapters(attached: Attached, n: int, rng: np.random.Generator) -> tuple[str, ...]:
@@ -254,11 +256,7 @@ def _preflight(
             "its kind rewrites base weights, so there is no base left to compare with"
         )
     shift = float((_logits(model, probe) - pristine).abs().max())
-    norms = [
-        LowRank(_array(b), _array(a), layer.scaling[ADAPTER]).norm()
-        for layer in layers.values()
-        for a, b in [_factors(layer, ADAPTER)]
-    ]
+    norms = [_update(layer, ADAPTER).norm() for layer in layers.values()]
     variant = variant_of(config)
     notes = []
     if variant == "dora":
@@ -283,6 +281,11 @@ def _factors(layer: LoraLayer, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     if name in layer.lora_A:
         return layer.lora_A[name].weight, layer.lora_B[name].weight
     return layer.lora_embedding_A[name], layer.lora_embedding_B[name]
+
+
+def _update(layer: LoraLayer, name: str) -> LowRank:
+    a, b = _factors(layer, name)
+    return LowRank(_array(b), _array(a), float(layer.scaling[name]))
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from finetune.causal import Row
 
 _BATCH_TOKENS = 4096
 
@@ -187,13 +189,7 @@ def log_likelihoods(
         ModelError: not a causal language model, or a log-likelihood is not finite.
         DataError: a question is longer than the model's context.
     """
-    require_causal(model)
-    rows, limit = [], context_length(model)
-    for prompt, answer in questions:
-        asked, answered = token_spans(tokenizer, prompt, completion(answer))
-        if len(asked) + len(answered) > limit:
-            raise DataError(f'"{prompt[:40]}...": longer than the context of {limit} tokens; shorten it')
-        rows.append((asked + answered, [IGNORED] * len(asked) + answered))
+    rows = question_rows(model, tokenizer, questions)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]), reverse=True)
     found = np.zeros(len(rows))
     with evaluating(model):
@@ -205,6 +201,33 @@ def log_likelihoods(
     if not np.isfinite(found).all():
         raise ModelError("the model gives a log-likelihood that is not finite; check its weights for NaN")
     return found.tolist()
+
+
+def question_rows(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, questions: Sequence[tuple[str, str]]
+) -> list[Row]:
+    """Tokenise questions with their answers, labelled so that the answers alone are scored.
+
+    Args:
+        model: a causal language model, with or without an adapter.
+        tokenizer: the model's own.
+        questions: (prompt, continuation) texts; a space is put between the two.
+
+    Returns:
+        Ids and labels of each question, in order, see :func:`finetune.causal.right_padded`.
+
+    Raises:
+        ModelError: not a causal language model.
+        DataError: a question is longer than the model's context.
+    """
+    require_causal(model)
+    rows, limit = [], context_length(model)
+    for prompt, answer in questions:
+        asked, answered = token_spans(tokenizer, prompt, completion(answer))
+        if len(asked) + len(answered) > limit:
+            raise DataError(f'"{prompt[:40]}...": longer than the context of {limit} tokens; shorten it')
+        rows.append((asked + answered, [IGNORED] * len(asked) + answered))
+    return rows
 
 
 def facts_kept(

@@ -109,7 +109,7 @@ def _all_sides(
     kept: dict[int, torch.Tensor],
 ) -> dict[int, torch.Tensor]:
     """One forward for all sides, or one each where peft cannot mix them in a batch."""
-    if _mixes(attached):
+    if attached.mixes:
         forward_together(attached.model, inputs, names, **_lean(attached))
         shape = (len(names), *inputs["input_ids"].shape)
         return {layer: rows.unflatten(0, shape[:2]).cpu() for layer, rows in kept.items()}
@@ -137,12 +137,6 @@ def _lean(attached: Attached) -> dict[str, Any]:
     known = inspect.signature(unwrapped(attached.model).forward).parameters
     wanted = {"use_cache": False, "logits_to_keep": 1}
     return {name: value for name, value in wanted.items() if name in known}
-
-
-def _mixes(attached: Attached) -> bool:
-    """Whether peft can run several adapters as rows of one batch: not with modules trained whole."""
-    config = attached.model.peft_config[ADAPTER]
-    return not (config.modules_to_save or getattr(config, "trainable_token_indices", None))
 
 
 def _answer_starts(texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -28,9 +28,10 @@ import numpy as np
 import torch
 
 from finetune.adapter import ADAPTER, BASE, forward_together
-from finetune.causal import context_length, evaluating, padding_id, require_causal, right_padded
-from finetune.prompts import IGNORED, completion, token_spans
-from geometry.checks import AdapterError, DataError, ModelError, ShapeError, rows
+from finetune.causal import evaluating, padding_id, right_padded
+from finetune.facts import question_rows
+from finetune.prompts import IGNORED
+from geometry.checks import AdapterError, ModelError, ShapeError, rows
 from geometry.live.intervene import edited_stream, project
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from finetune.adapter import Attached
-    from finetune.causal import Row
 
     Rewrite = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -198,7 +198,7 @@ def patched_likelihoods(
         ModelError: not a causal language model, or a log-likelihood is not finite.
         ShapeError: a basis or mean of another width than the model's.
     """
-    asked = _rows(attached, questions)
+    asked = question_rows(attached.model, attached.loaded.tokenizer, questions)
     copies = 2 + len(patches)
     sums = np.zeros((copies, len(asked)))
     order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]), reverse=True)
@@ -214,17 +214,6 @@ def patched_likelihoods(
         raise ModelError("a log-likelihood is not finite; check the model and the adapter for NaN")
     tokens = np.array([sum(label != IGNORED for label in labels) for _, labels in asked])
     return Likelihoods(sums, tokens)
-
-
-def _rows(attached: Attached, questions: Sequence[tuple[str, str]]) -> list[Row]:
-    require_causal(attached.model)
-    asked, limit = [], context_length(attached.model)
-    for prompt, answer in questions:
-        given, answered = token_spans(attached.loaded.tokenizer, prompt, completion(answer))
-        if len(given) + len(answered) > limit:
-            raise DataError(f'"{prompt[:40]}...": longer than the context of {limit} tokens; shorten it')
-        asked.append((given + answered, [IGNORED] * len(given) + answered))
-    return asked
 
 
 def _summed(logits: Tensor, labels: Tensor) -> NDArray[np.float64]:
@@ -292,8 +281,7 @@ def _vectors(means: Mapping[int, ArrayLike]) -> dict[int, Tensor]:
 
 
 def _require_mixing(attached: Attached) -> None:
-    config = attached.model.peft_config[ADAPTER]
-    if config.modules_to_save or getattr(config, "trainable_token_indices", None):
+    if not attached.mixes:
         raise AdapterError(
             f"{attached.folder}: trained whole modules or tokens, so base and adapter cannot be rows of one "
             "batch; train without modules_to_save and trainable_token_indices"

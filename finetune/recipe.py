@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -26,8 +26,54 @@ Schedule = Literal[
     "cosine_with_restarts",
 ]
 
+Checked = TypeVar("Checked", bound=BaseModel)
+
 REWRITES_BASE = frozenset({"pissa", "olora"})
 """Variants that move part of the base weights into the adapter before training."""
+
+
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """Read the fields of a recipe from a YAML or JSON file; an empty file changes none.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Names and values, not yet checked, see :func:`validated`.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or holds something else than fields.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not YAML; write one `field: value` a line") from error
+    if not isinstance(content, dict | None):
+        raise InputError(f"{path}: expected `field: value` lines, got {type(content).__name__}")
+    return content or {}
+
+
+def validated(kind: type[Checked], fields: dict[str, Any], *, name: str) -> Checked:
+    """Make a recipe of any kind from its fields, with one-line errors.
+
+    Args:
+        kind: the pydantic model.
+        fields: names and values.
+        name: what the message calls the recipe.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        InputError: a field is unknown or out of its range; the first three are named.
+    """
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()]
+        raise InputError(f"{name}: {'; '.join(faults[:3])}") from error
 
 
 class Recipe(BaseModel):
@@ -111,15 +157,7 @@ class Recipe(BaseModel):
         Raises:
             InputError: the file is missing or is not YAML, or a field is unknown or out of its range.
         """
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: is not YAML; write one `field: value` a line") from error
-        if not isinstance(content, dict | None):
-            raise InputError(f"{path}: expected `field: value` lines, got {type(content).__name__}")
-        return cls.of(content or {}, name=str(path))
+        return cls.of(read_fields(path), name=str(path))
 
     @classmethod
     def of(cls, fields: dict[str, Any], *, name: str = "recipe") -> Self:
@@ -141,11 +179,7 @@ class Recipe(BaseModel):
             ...
             geometry.checks.InputError: recipe: rank: Extra inputs are not permitted
         """
-        try:
-            return cls.model_validate(fields)
-        except ValidationError as error:
-            faults = [f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']}" for e in error.errors()]
-            raise InputError(f"{name}: {'; '.join(faults[:3])}") from error
+        return validated(cls, fields, name=name)
 
     @property
     def digest(self) -> str:
