@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyses import plots
+from analyses.compared import base_record, comparison
 from analyses.manifest import manifest, run_id
 from analyses.report import Report, plain, write
 from analyses.terminal import note, refusals, watched
-from finetune.folders import require_replaceable, sha256_file, sha256_text
+from finetune.folders import require_replaceable
 from finetune.pairs import read_pairs, split_by_document
 from geometry.checks import DataError
 
@@ -219,7 +220,7 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
 
     with watched("comparing") as show:
         facts = diff(loaded, adapter, request, progress=show)
-    identity = _compared(loaded, adapter) | {
+    identity = comparison(loaded, adapter) | {
         "layers": facts["layers"],
         "k": request.k,
         "random_adapters": request.n_random,
@@ -258,7 +259,7 @@ def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None
 
     with watched("testing causes") as show:
         facts = cause(loaded, adapter, request, progress=show)
-    identity = _compared(loaded, adapter) | {
+    identity = comparison(loaded, adapter) | {
         "layers": facts["layers"],
         "layer": request.layer,
         "k": list(request.ks),
@@ -298,7 +299,7 @@ def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> 
         facts = plain(weight_report(request, loaded, progress=show))
     files = {a["name"]: Path(a["folder"], "adapter_model.safetensors") for a in facts["adapters"]}
     identity = {
-        "base": loaded and _base(loaded),
+        "base": loaded and base_record(loaded),
         "random_adapters": request.n_random,
         "seed": request.seed,
     }
@@ -372,30 +373,7 @@ def _draw_losses(folder: Path, **data: Any) -> None:
     plots.save(plots.draw("loss_curve", data), folder / "loss_curve")
 
 
-def _compared(loaded: Loaded, adapter: Path) -> dict[str, Any]:
-    """Say which base and adapter were compared, and how they were run."""
-    return {
-        "base": _base(loaded),
-        "tokenizer": _tokenizer_hash(loaded),
-        "adapter": {"path": str(adapter), "sha256": sha256_file(adapter / "adapter_model.safetensors")},
-        "dtype": str(loaded.dtype).removeprefix("torch."),
-        "attention": loaded.model.config._attn_implementation,
-        "sites": "block outputs, before the final norm",
-        "weights": "raw",
-    }
-
-
-def _base(loaded: Loaded) -> dict[str, Any]:
-    return {"name": loaded.name, "revision": loaded.revision, "fingerprint": loaded.fingerprint}
-
-
 def _place(out: Path | None, command: str, identity: dict[str, Any], **files: dict[str, Any]) -> Path:
     """Name a run after what was asked and the hashes of what was read, unless a place was given."""
     hashes = {kind: {name: file["sha256"] for name, file in read.items()} for kind, read in files.items()}
     return out or Path("results", command, run_id({**identity, **hashes}))
-
-
-def _tokenizer_hash(loaded: Loaded) -> str:
-    backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
-    vocabulary = sorted(loaded.tokenizer.get_vocab().items())
-    return sha256_text(json.dumps(vocabulary) if backend is None else backend.to_str())

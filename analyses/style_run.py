@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analyses.adapter_diff import DiffRequest, diff
+from analyses.compared import comparison
 from analyses.diff_page import diff_claims, diff_sections
 from analyses.manifest import manifest
 from analyses.report import FigureSpec, Report, Section, TableSpec
@@ -39,6 +40,9 @@ SHOWN = 14
 """Held-out sentences shown on the page."""
 
 SYSTEMS = ("copy the input", "base model", "adapter")
+
+GROUPS = {"style": "test", "fact": "facts"}
+"""Group of texts that is compared -> the file of the run that it is."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def style_run(
         again = fact_scores(attached.model, tokenizer, facts)
     scored = _scores(parts, answers, rng)
     scored["facts"] = _facts(asked, again, rng)
-    request = DiffRequest({"style": data.test, "fact": data.facts}, seed=seed)
+    request = DiffRequest({group: getattr(data, use) for group, use in GROUPS.items()}, seed=seed)
     difference = diff(base, folder, request, progress=watch.progress)
     if not data.quotable:
         difference["tokens"] = [_without_context(record) for record in difference["tokens"]]
@@ -132,12 +136,9 @@ def style_run(
         facts={"training": _plain(trained), "scores": scored, "samples": samples, "diff": difference},
         manifest=manifest(
             files={part: getattr(data, part) for part in ("train", "validation", "test", "facts")},
-            base=trained.base,
+            groups=GROUPS,
             recipe=trained.recipe,
-            adapter_sha256=trained.sha256,
-            dtype=str(base.dtype),
-            attention=base.model.config._attn_implementation,
-            site="block outputs, before the final norm; raw weights",
+            **comparison(base, folder),
             seed=seed,
         ),
     )

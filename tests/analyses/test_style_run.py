@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from analyses.compared import Compared
 from analyses.report import read, write
 from analyses.style_run import ORNATE, StyleData, Watch, style_run
 from finetune.facts import read_facts
@@ -67,6 +68,10 @@ def test_the_page_holds_training_scores_samples_and_diff(tmp_path, tiny_llama, d
     names = {figure.name for figure in stored.figures}
     assert {"loss", "style", "size", "effective-rank", "turn", "overlap-style-fact"} <= names
     assert len(stored.claims) == 7
+    compared = Compared.read(page.parent)
+    assert compared.adapter == tmp_path / "run" / "adapter"
+    assert compared.texts == {"style": data.test, "fact": data.facts}
+    assert compared.training == data.train
 
 
 def test_a_page_that_may_not_quote_holds_no_sentence(tmp_path, tiny_llama, data):
