@@ -74,7 +74,7 @@ def test_orthogonal_subspaces_lie_below_every_split(rng):
 
 
 def test_the_order_of_the_groups_does_not_matter(rng):
-    one, other = group(spread(np.eye(M)), 8, rng, 50), group(spread(turned(0.75, rng)), 80, rng, 5)
+    one, other = group(spread(np.eye(M)), 8, rng, 50), group(spread(turned(0.75, rng)), 70, rng, 5)
     there, back = (
         permuted_overlap(*pair, K, 49, np.random.default_rng(7)) for pair in ((one, other), (other, one))
     )
