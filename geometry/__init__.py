@@ -14,9 +14,12 @@ in :mod:`geometry.nulls`. This half loads no torch; the live half, which runs mo
 """
 
 from geometry.checks import DataError, InputError, ShapeError
+from geometry.familywise import MaxNull, max_over
 from geometry.moments import Moments, MomentStats, PairedMoments, PairedStats, unbiased_square
 from geometry.nulls import (
     Null,
+    activation_shaped,
+    activation_shaped_overlaps,
     between_chance_and_ceiling,
     haar_basis,
     haar_largest_cosine,
@@ -50,6 +53,7 @@ __all__ = [
     "DataError",
     "InputError",
     "LowRank",
+    "MaxNull",
     "MomentStats",
     "Moments",
     "Null",
@@ -58,6 +62,8 @@ __all__ = [
     "ShapeError",
     "Spectrum",
     "UnbiasedCKA",
+    "activation_shaped",
+    "activation_shaped_overlaps",
     "between_chance_and_ceiling",
     "capture",
     "effective_rank",
@@ -67,6 +73,7 @@ __all__ = [
     "linear_cka",
     "matched_random",
     "matrix_cosine",
+    "max_over",
     "mean_cca",
     "null_of",
     "orthonormal",

@@ -2,8 +2,10 @@
 
 Two kinds of floor. Closed forms for uniformly random (Haar) subspaces say what geometry alone gives; they
 are far too low for real networks, in which random adapters already overlap. Samples, from random adapters
-with the same singular values (:func:`matched_random`), from permuted documents or from a second run of the
-same model, go through the same measurement as the observed number and into :func:`null_of`.
+with the same singular values (:func:`matched_random`), from subspaces that follow the activations
+(:func:`activation_shaped_overlaps`), from permuted documents or from a second run of the same model, go
+through the same measurement as the observed number and into :func:`null_of`. Where many layers are looked
+at, :func:`geometry.familywise.max_over` pays for it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from geometry.checks import ShapeError
-from geometry.spectra import LowRank
+from geometry.spectra import LowRank, spectrum
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -222,6 +224,65 @@ def haar_largest_cosine(d: int, k1: int, k2: int) -> float:
     return 1.0 if k1 + k2 >= d else float(np.sqrt(a * (1 - b)) + np.sqrt(b * (1 - a)))
 
 
+def activation_shaped(cov: ArrayLike, k: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A random subspace that prefers the directions in which activations vary.
+
+    The span of k independent directions z ~ N(0, C). Two things a network does need not be about the same to
+    lie along its few strong directions; overlaps between such subspaces say how much comes of that alone.
+
+    Args:
+        cov: covariance C of the base activations, shape (d, d).
+        k: dimension of the subspace, 1 to the rank of C.
+        rng: source of chance.
+
+    Returns:
+        Orthonormal columns, shape (d, k); with C the identity, uniform as :func:`haar_basis` is.
+
+    Raises:
+        ShapeError: C is no covariance, or has fewer than k directions of any variance.
+
+    Examples:
+        >>> abs(activation_shaped([[4.0, 0.0], [0.0, 0.0]], 1, np.random.default_rng(0)))
+        array([[1.],
+               [0.]])
+    """
+    found = spectrum(cov)
+    return found.vectors @ _shaped(found.values, k, rng)
+
+
+def activation_shaped_overlaps(
+    energies: ArrayLike, k1: int, k2: int, *, n: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Overlaps of independent pairs of activation-shaped subspaces: samples for :func:`null_of`.
+
+    The overlap does not depend on the eigenvectors that both sides share, so the eigenvalues are enough.
+
+    Args:
+        energies: eigenvalues of the covariance of the base activations, any order, shape (d,).
+        k1: dimension of the one, 1 to the number of energies above 0.
+        k2: dimension of the other, likewise.
+        n: number of pairs.
+        rng: source of chance.
+
+    Returns:
+        ||U^T V||_F^2 / min(k1, k2) for each pair, 0 to 1, shape (n,).
+
+    Raises:
+        ShapeError: energies are not a vector of finite numbers >= 0, or fewer than k1 or k2 are above 0.
+
+    Examples:
+        Two lines of a plane whose second direction hardly varies:
+
+        >>> activation_shaped_overlaps([1.0, 1e-12], 1, 1, n=2, rng=np.random.default_rng(0)).round(3)
+        array([1., 1.])
+    """
+    energies = np.asarray(energies, dtype=np.float64)
+    if energies.ndim != 1 or not np.isfinite(energies).all() or (energies < 0).any():
+        raise ShapeError("energies: expected finite numbers >= 0 (d,); spectrum(cov).values are such")
+    pairs = ((_shaped(energies, k1, rng), _shaped(energies, k2, rng)) for _ in range(n))
+    return np.array([min(1.0, float(np.sum((u.T @ v) ** 2)) / min(k1, k2)) for u, v in pairs])
+
+
 def matched_random(update: LowRank, rng: np.random.Generator) -> LowRank:
     """A random update with the singular values of another, and uniformly random singular vectors.
 
@@ -258,6 +319,14 @@ def _samples(observed: float, samples: ArrayLike) -> NDArray[np.float64]:
 
 def _share_beyond(beyond: NDArray[np.bool_]) -> float:
     return float((1 + beyond.sum()) / (1 + len(beyond)))
+
+
+def _shaped(energies: NDArray[np.float64], k: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """An orthonormal basis (d, k) of k draws from N(0, diag(energies))."""
+    varying = int(np.sum(energies > len(energies) * np.finfo(np.float64).eps * energies.max(initial=0.0)))
+    if not 1 <= k <= varying:
+        raise ShapeError(f"subspace: the activations vary in {varying} directions, which cannot carry {k}")
+    return np.linalg.qr(np.sqrt(energies)[:, None] * rng.standard_normal((len(energies), k)))[0]
 
 
 def _fits(d: int, k: int) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from geometry.checks import ShapeError
 from geometry.nulls import (
     Null,
+    activation_shaped,
+    activation_shaped_overlaps,
     between_chance_and_ceiling,
     haar_basis,
     haar_largest_cosine,
@@ -161,6 +163,49 @@ def test_a_subspace_fits_into_its_space(k):
         for pair in ((k, 2), (2, k)):
             with pytest.raises(ShapeError, match="expected 1 to 5 dimensions of 5"):
                 closed_form(5, *pair)
+
+
+def test_an_activation_shaped_subspace_follows_the_activations():
+    rng = np.random.default_rng(5)
+    turn = haar_basis(20, 20, rng)
+    cov = (turn * 100.0 ** -np.arange(20)) @ turn.T
+    basis = activation_shaped(cov, 2, rng)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(2), atol=1e-13)
+    # each direction has a tenth of the spread of the one before it: the span is nearly the first two
+    assert overlap(basis, turn[:, :2]) > 0.9
+    assert overlap(basis, turn[:, 2:]) < 0.1
+
+
+def test_without_a_shape_it_is_uniform():
+    rng = np.random.default_rng(6)
+    found = activation_shaped_overlaps(np.full(30, 7.0), 3, 8, n=2000, rng=rng)
+    mean, sd = haar_overlap(30, 3, 8)
+    assert found.mean() == pytest.approx(mean, abs=4 * sd / np.sqrt(2000))
+    assert found.std() == pytest.approx(sd, rel=0.08)
+
+
+def test_overlaps_from_energies_alone_are_those_of_the_subspaces_themselves():
+    rng = np.random.default_rng(7)
+    energies = np.arange(1.0, 13.0) ** -1.5
+    turn = haar_basis(12, 12, rng)
+    cov = (turn * energies) @ turn.T
+    quick = activation_shaped_overlaps(energies[::-1], 2, 3, n=1500, rng=rng)
+    slow = [overlap(activation_shaped(cov, 2, rng), activation_shaped(cov, 3, rng)) for _ in range(1500)]
+    assert scipy.stats.ks_2samp(quick, slow).pvalue > 1e-3
+    # far above uniform chance, which is why it is worth drawing
+    assert quick.mean() > haar_overlap(12, 2, 3)[0] + 0.15
+
+
+def test_activations_that_vary_in_few_directions_carry_few():
+    flat = np.diag([2.0, 1.0, 0.0])
+    for k in (0, 3):
+        with pytest.raises(ShapeError, match=f"vary in 2 directions, which cannot carry {k}"):
+            activation_shaped(flat, k, np.random.default_rng(0))
+        with pytest.raises(ShapeError, match="vary in 2 directions"):
+            activation_shaped_overlaps([2.0, 1.0, 0.0], 1, k, n=3, rng=np.random.default_rng(0))
+    for energies in ([[1.0]], [1.0, -1.0], [1.0, np.nan]):
+        with pytest.raises(ShapeError, match="energies: expected finite numbers"):
+            activation_shaped_overlaps(energies, 1, 1, n=2, rng=np.random.default_rng(0))
 
 
 def update_of(out, r, width, scale=0.5, seed=0):
