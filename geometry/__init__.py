@@ -36,6 +36,7 @@ from geometry.similarity import (
     svcca,
     unbiased_cka,
 )
+from geometry.sketch import Sketch, SketchStats, refined
 from geometry.spectra import (
     LowRank,
     Spectrum,
@@ -60,6 +61,8 @@ __all__ = [
     "PairedMoments",
     "PairedStats",
     "ShapeError",
+    "Sketch",
+    "SketchStats",
     "Spectrum",
     "UnbiasedCKA",
     "activation_shaped",
@@ -85,6 +88,7 @@ __all__ = [
     "principal_angles",
     "procrustes_distance",
     "rank_for_energy",
+    "refined",
     "spectrum",
     "stable_rank",
     "svcca",

@@ -160,7 +160,7 @@ class Moments:
     """
 
     def __init__(self, width: int) -> None:
-        self.width = _whole(width)
+        self.width = positive_width(width)
         self._n = 0
         self._mean = np.zeros(width)
         self._scatter = np.zeros((width, width))
@@ -217,7 +217,7 @@ class Moments:
             DataError: keys or shapes are not those of a state.
         """
         width = np.asarray(state.get("mean", ())).size
-        _check_state(state, {"n": (), "mean": (width,), "scatter": (width, width)})
+        check_state(state, {"n": (), "mean": (width,), "scatter": (width, width)})
         made = cls(width)
         made._n, made._mean = int(np.asarray(state["n"])), np.array(state["mean"], dtype=np.float64)
         made._scatter = np.array(state["scatter"], dtype=np.float64)
@@ -268,7 +268,7 @@ class PairedMoments:
     """
 
     def __init__(self, width: int) -> None:
-        self.width = _whole(width)
+        self.width = positive_width(width)
         self._joint = Moments(2 * width)
         # sums of z q^T and q q^T, z = (x, d) and q = (|x|^2, x.d, |d|^2), all about the running mean
         self._cubic = np.zeros((2 * width, 3))
@@ -334,7 +334,7 @@ class PairedMoments:
         """
         width = np.asarray(state.get("mean", ())).size // 2
         joint = {"n": (), "mean": (2 * width,), "scatter": (2 * width, 2 * width)}
-        _check_state(state, joint | {"cubic": (2 * width, 3), "quartic": (3, 3)})
+        check_state(state, joint | {"cubic": (2 * width, 3), "quartic": (3, 3)})
         made = cls(width)
         made._joint = Moments.from_state({key: state[key] for key in joint})
         made._cubic = np.array(state["cubic"], dtype=np.float64)
@@ -390,7 +390,12 @@ class PairedMoments:
         return cubic, self._quartic + tilt + tilt.T + bend @ bent + n * np.outer(at, at)
 
 
-def _whole(width: int) -> int:
+def positive_width(width: int) -> int:
+    """Check the width of an accumulator, and return it as an int.
+
+    Raises:
+        ShapeError: the width is not a positive whole number.
+    """
     if not isinstance(width, (int, np.integer)) or width < 1:
         raise ShapeError(f"width: expected a whole number of columns, at least 1, got {width!r}")
     return int(width)
@@ -406,7 +411,16 @@ def _some(n: int) -> None:
         raise ShapeError("moments: no rows yet; call update first")
 
 
-def _check_state(state: Mapping[str, ArrayLike], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_state(state: Mapping[str, ArrayLike], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that arrays are those that an accumulator's ``state()`` returned.
+
+    Args:
+        state: arrays by name.
+        shapes: the shape of each that there must be.
+
+    Raises:
+        DataError: names or shapes are others.
+    """
     if set(state) != set(shapes):
         raise DataError(f"state: expected {sorted(shapes)}, got {sorted(state)}; was it written by state()?")
     for key, shape in shapes.items():

@@ -86,9 +86,20 @@ def spectrum(matrix: ArrayLike) -> Spectrum:
         raise ShapeError(
             f"spectrum: an eigenvalue is {values[0]:.3g}; pass a covariance, which has none below 0"
         )
+    return Spectrum(np.maximum(values[::-1], 0.0), signed(vectors[:, ::-1]))
+
+
+def signed(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same directions, each with its largest coordinate positive.
+
+    Args:
+        vectors: directions in columns, shape (d, k).
+
+    Returns:
+        Columns that do not depend on which sign a solver chose, shape (d, k).
+    """
     leading = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-    vectors = vectors * np.where(leading < 0, -1.0, 1.0)
-    return Spectrum(np.maximum(values[::-1], 0.0), vectors[:, ::-1])
+    return vectors * np.where(leading < 0, -1.0, 1.0)
 
 
 def effective_rank(values: ArrayLike) -> float:
