@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 LEAST = 4
 """Fewest blocks of a group that can be resampled: two in each half."""
 
-_HALVINGS = 4
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -54,7 +52,7 @@ class Permuted:
     p: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Halved:
     """Overlaps between halves of documents, as means over random halvings.
 
@@ -62,16 +60,37 @@ class Halved:
         first: one half of the first group with its other half.
         second: the same for the second group.
         across: a half of the one group with a half of the other.
+        draws: (3, n) the three of them for halves of resampled documents, in which no document is in both.
     """
 
     first: float
     second: float
     across: float
+    draws: Array
 
     @property
     def ceiling(self) -> float:
         """What ``across`` would be if both groups moved in one subspace: sqrt(first * second)."""
         return float(np.sqrt(self.first * self.second))
+
+    def disattenuated(self, chance: float) -> Interval | None:
+        """The overlap across groups on a scale from chance (0) to one and the same subspace (1).
+
+        (across - chance) / (ceiling - chance): both ends are of half the documents, so their noise cancels
+        (Spearman's correction for attenuation, less chance).
+
+        Args:
+            chance: the overlap where there is nothing to see, as of random adapters; taken as known.
+
+        Returns:
+            The number with its 95 % interval, see :func:`intervals`; not cut to 0..1. None where the ceiling is
+            not above chance, so that nothing can be told.
+        """
+        value = _between(np.array([self.first, self.second, self.across]), chance)
+        if value is None:
+            return None
+        drawn = [_between(means, chance) for means in self.draws.T]
+        return _interval(value, np.array([d for d in drawn if d is not None]), -np.inf, np.inf)
 
 
 def permuted_overlap(
@@ -128,17 +147,18 @@ def halved_overlaps(one: BlockStats, other: BlockStats, k: int, n: int, rng: np.
         one: blocks of the one group.
         other: blocks of the other, in the same basis.
         k: dimension of the subspaces.
-        n: number of random halvings.
+        n: number of random halvings, and of draws.
         rng: source of chance.
 
     Returns:
-        The means.
+        The means, and what resampling makes of them.
 
     Raises:
         DataError: a group has fewer than :data:`LEAST` blocks.
     """
     _require(one, other)
-    return Halved(*_halves(one, other, k, n, rng, _once).mean(axis=1).tolist())
+    means = _halves(one, other, k, n, rng, _once).mean(axis=1).tolist()
+    return Halved(*means, _halves(one, other, k, n, rng, _again))
 
 
 def intervals(
@@ -170,39 +190,6 @@ def intervals(
     drawn = [_sums(_again((n, s.blocks), rng), s.second) for s in (one, other)]
     values, draws = _alike(one.moment[None], other.moment[None], k), _alike(*drawn, k)
     return {name: _interval(float(values[name][0]), draws[name], 0.0, 1.0) for name in values}
-
-
-def disattenuated(
-    one: BlockStats, other: BlockStats, k: int, chance: float, n: int, rng: np.random.Generator
-) -> Interval | None:
-    """Overlap of two groups on a scale from chance (0) to one and the same subspace (1).
-
-    (across - chance) / (ceiling - chance) with the means of :func:`halved_overlaps`; both are of half the
-    documents, so their noise cancels. For its interval documents are halved, and then resampled within their
-    halves, so that none is in both.
-
-    Args:
-        one: blocks of the one group.
-        other: blocks of the other, in the same basis.
-        k: dimension of the subspaces.
-        chance: the overlap where there is nothing to see, as of random adapters; taken as known.
-        n: number of halvings, and of draws.
-        rng: source of chance.
-
-    Returns:
-        The number with its interval, not cut to 0..1; None where the ceiling is not above chance.
-
-    Raises:
-        DataError: a group has fewer than :data:`LEAST` blocks.
-    """
-    _require(one, other)
-    value = _between(_halves(one, other, k, n, rng, _once).mean(axis=1), chance)
-    if value is None:
-        return None
-    # several halvings a draw: what is asked for is the noise of the documents, not that of the halving
-    drawn = np.mean([_halves(one, other, k, n, rng, _again) for _ in range(_HALVINGS)], axis=0)
-    found = [_between(means, chance) for means in drawn.T]
-    return _interval(value, np.array([f for f in found if f is not None]), -np.inf, np.inf)
 
 
 def _require(one: BlockStats, other: BlockStats) -> None:

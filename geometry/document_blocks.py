@@ -46,39 +46,40 @@ def dealt(documents: Iterable[str], blocks: int = BLOCKS) -> dict[str, int]:
     return {name: i % blocks for i, name in enumerate(order)}
 
 
-def joint_basis(one: Spectrum, n_one: int, other: Spectrum, n_other: int, size: int) -> NDArray[np.float64]:
-    """Directions that hold most of two groups' rows taken together.
+def joint_basis(one: Spectrum, other: Spectrum, size: int) -> NDArray[np.float64]:
+    """Directions that hold most of two groups' rows, each group counting the same.
 
-    The top eigenvectors of n1 C1 + n2 C2, the second moment of the union. It does not know which row belongs to
-    which group, so that a permutation test inside it stays a permutation test.
+    The top eigenvectors of C1 / tr C1 + C2 / tr C2. A basis that kept the top directions of each group for sure,
+    their union, would serve the two groups better than any random split of them: in simulation a permutation test
+    at level 0.05 then rejects three times as often as it may.
 
     Args:
         one: eigenvalues and eigenvectors of E[d d^T] of the one group; truncated ones will do.
-        n_one: its number of rows.
         other: the same for the other group.
-        n_other: its number of rows.
         size: columns wanted; fewer come back where the two have fewer in all.
 
     Returns:
         Orthonormal columns, shape (d, m), m <= size.
 
     Raises:
-        ShapeError: the two live in different dimensions.
+        ShapeError: the two live in different dimensions, or one is zero.
 
     Examples:
         >>> from geometry.spectra import spectrum
-        >>> x, y = spectrum([[3.0, 0], [0, 1]]), spectrum([[1.0, 0], [0, 2]])
-        >>> abs(joint_basis(x, 1, y, 10, 1)).round(6).T
+        >>> x, y = spectrum([[3.0, 0], [0, 1]]), spectrum([[1.0, 0], [0, 4]])
+        >>> abs(joint_basis(x, y, 1)).round(6).T
         array([[0., 1.]])
     """
     if len(one.vectors) != len(other.vectors):
         raise ShapeError(
             f"joint basis: widths {len(one.vectors)} and {len(other.vectors)}; compare groups at one layer"
         )
-    columns = np.hstack([
-        s.vectors * np.sqrt(n * np.maximum(s.values, 0.0)) for s, n in ((one, n_one), (other, n_other))
+    if min(one.values.max(initial=0.0), other.values.max(initial=0.0)) <= 0:
+        raise ShapeError("joint basis: a group did not move at all, so there is nothing to compare")
+    weighted = np.hstack([
+        s.vectors * np.sqrt(np.maximum(s.values, 0.0) / s.values.sum()) for s in (one, other)
     ])
-    values, vectors = np.linalg.eigh(columns @ columns.T)
+    values, vectors = np.linalg.eigh(weighted @ weighted.T)
     there = values > values[-1] * len(values) * np.finfo(np.float64).eps
     return vectors[:, there][:, ::-1][:, :size].copy()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geometry.block_resampling import disattenuated, halved_overlaps, intervals, permuted_overlap
+from geometry.block_resampling import halved_overlaps, intervals, permuted_overlap
 from geometry.checks import DataError
-from geometry.document_blocks import BlockStats
+from geometry.document_blocks import BlockMoments, BlockStats, joint_basis
 from geometry.nulls import haar_basis
+from geometry.spectra import spectrum
 
 M, K = 12, 3
 
@@ -65,6 +66,24 @@ def test_blocks_of_equal_size_give_uniform_p_values(rng):
         assert np.mean(np.array(p) <= level) == pytest.approx(level, abs=4 * np.sqrt(0.25 / 300))
 
 
+def test_the_level_holds_inside_the_joint_basis_of_the_very_groups(rng):
+    """The basis is made from the groups that are tested; with the union of their own tops this fails."""
+    width, k, trials = 60, 2, 200
+    scales = haar_basis(width, width, rng) / np.arange(1, width + 1) ** 0.4
+    p = []
+    for _ in range(trials):
+        rows = [rng.normal(size=(20, 30, width)) @ scales.T for _ in range(2)]
+        basis = joint_basis(*(spectrum(np.einsum("btd,bte->de", r, r)) for r in rows), 8 * k)
+        held = [BlockMoments(basis, 20) for _ in rows]
+        for moments, of_group in zip(held, rows, strict=True):
+            moments.update(of_group.reshape(-1, width), np.repeat(np.arange(20), 30))
+        one, other = (moments.answer() for moments in held)
+        assert min(one.outside, other.outside) > 0.2
+        p.append(permuted_overlap(one, other, k, 99, rng).p)
+    for level in (0.05, 0.2):
+        assert np.mean(np.array(p) <= level) <= level + 3 * np.sqrt(level * (1 - level) / trials)
+
+
 def test_orthogonal_subspaces_lie_below_every_split(rng):
     axes = np.eye(M)
     one, other = group(spread(axes), 16, rng), group(spread(axes[:, ::-1]), 16, rng)
@@ -88,7 +107,7 @@ def test_halves_of_one_subspace_meet_their_ceiling(rng):
     halved = halved_overlaps(one, other, K, 200, rng)
     assert 0.6 < halved.first < 0.999
     assert halved.across == pytest.approx(halved.ceiling, abs=0.05)
-    found = disattenuated(one, other, K, 0.25, 100, rng)
+    found = halved.disattenuated(0.25)
     assert found.low <= 1 <= found.high
     assert found.value == pytest.approx(1, abs=0.1)
 
@@ -97,7 +116,7 @@ def test_disattenuation_recovers_an_overlap_that_noise_hides(rng):
     true, chance = 0.75, K / M
     one, other = group(spread(np.eye(M)), 40, rng, 6), group(spread(turned(true, rng)), 40, rng, 6)
     halved = halved_overlaps(one, other, K, 200, rng)
-    found = disattenuated(one, other, K, chance, 100, rng)
+    found = halved.disattenuated(chance)
     wanted = (true - chance) / (1 - chance)
     assert halved.across < true
     assert found.low < wanted < found.high
@@ -106,7 +125,7 @@ def test_disattenuation_recovers_an_overlap_that_noise_hides(rng):
 
 def test_there_is_no_scale_where_the_ceiling_is_not_above_chance(rng):
     one = group(spread(np.eye(M)), 8, rng)
-    assert disattenuated(one, one, K, 1.0, 10, rng) is None
+    assert halved_overlaps(one, one, K, 9, rng).disattenuated(1.0) is None
 
 
 @pytest.mark.parametrize("true", [0.75, 1.0])
@@ -135,5 +154,3 @@ def test_too_few_documents_are_refused(rng):
     for ask in (permuted_overlap, halved_overlaps, intervals):
         with pytest.raises(DataError, match="3 documents"):
             ask(one, few, K, 9, rng)
-    with pytest.raises(DataError, match="3 documents"):
-        disattenuated(one, few, K, 0.1, 9, rng)
