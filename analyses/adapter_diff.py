@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analyses.diff_kept import Kept, subspace_arrays
 from analyses.diff_measures import Sides, Tally, between, measures, spectrum_record, tally
 from analyses.displaced import Top, displaced_tokens
 from finetune.adapter import ADAPTER, BASE, attach, random_adapters
@@ -23,6 +24,8 @@ from geometry.checks import DataError, LayerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from analyses.diff_measures import Side
     from finetune.adapter import Attached
@@ -45,13 +48,27 @@ class DiffRequest:
     texts: dict[str, Path]
     layers: tuple[int, ...] | None = None
     k: int = 8
-    n_random: int = 3
+    n_random: int = 8
     seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class DiffResult:
+    """What a diff found.
+
+    Attributes:
+        facts: JSON-able: ``preflight``; ``layers``; ``groups`` with their sizes; ``measures``, one record for
+            each number with its layer, group, null and ceiling; ``spectra``; ``tokens``.
+        arrays: top directions of every side, see :func:`analyses.diff_kept.subspace_arrays`.
+    """
+
+    facts: dict[str, Any]
+    arrays: dict[str, NDArray[np.float32]]
 
 
 def diff(
     base: Loaded, adapter: str | Path, request: DiffRequest, *, progress: Callable[[str, float], None]
-) -> dict[str, Any]:
+) -> DiffResult:
     """Compare a base with its adapter on groups of texts.
 
     Args:
@@ -61,9 +78,7 @@ def diff(
         progress: is called with what is being done and the share that is done.
 
     Returns:
-        Facts, JSON-able: ``preflight``; ``layers``; ``groups`` with their sizes; ``measures``, one record
-        for each number with its layer, group, null and ceiling; ``spectra``; ``tokens``. For an inactive
-        adapter every difference is exactly 0.
+        Facts and arrays. For an inactive adapter every difference is exactly 0, and there are no arrays.
 
     Raises:
         AdapterError: see :func:`finetune.adapter.attach`.
@@ -87,27 +102,30 @@ def diff(
             "spectra": [],
             "tokens": [],
         }
-        tallies: dict[str, dict[int, Tally]] = {}
+        kept: dict[str, dict[int, Kept]] = {}
+        tops: dict[str, dict[int, Top]] = {}
         for number, (group, read) in enumerate(groups.items()):
             show = _portion(progress, f"reading {group}", number, len(groups) + 1)
-            tallies[group] = _read(attached, read.texts, layers, names, show)
-            facts["groups"][group] = _described(read, tallies[group][layers[0]])
-        tops: dict[str, dict[int, Top]] = {group: {} for group in groups}
-        for layer in layers:
-            # frozen layer by layer: the spectra of all layers together would outgrow the tallies
-            sides = {group: Sides.of(tallies[group][layer], request.k, group) for group in groups}
-            for group, found in sides.items():
-                facts["measures"] += measures(found, tallies[group][layer], group=group, layer=layer)
-                facts["spectra"].append(spectrum_record(found, group=group, layer=layer))
-                tops[group][layer] = _top(found.whole)
-            for one, other in itertools.combinations(sides, 2):
-                facts["measures"] += between(sides[one], sides[other], f"{one}-{other}", layer)
+            # one group at a time: the moments of all would outgrow a laptop
+            tallies = _read(attached, read.texts, layers, names, show)
+            facts["groups"][group] = _described(read, tallies[layers[0]])
+            kept[group], tops[group] = {}, {}
+            for layer in layers:
+                one = tallies.pop(layer)
+                sides = Sides.of(one, request.k, group)
+                facts["measures"] += measures(sides, one, group=group, layer=layer)
+                facts["spectra"].append(spectrum_record(sides, group=group, layer=layer))
+                kept[group][layer] = Kept.of(sides)
+                tops[group][layer] = _top(sides.whole)
+        for one, other in itertools.combinations(groups, 2):
+            for layer in layers:
+                facts["measures"] += between(kept[one][layer], kept[other][layer], f"{one}-{other}", layer)
         if attached.preflight.active:
             for group, read in groups.items():
                 records = displaced_tokens(attached, read.texts, tops[group], rng)
                 facts["tokens"] += [{"group": group, **record} for record in records]
         progress("reading displaced tokens", 1.0)
-    return facts
+    return DiffResult(facts, subspace_arrays(kept))
 
 
 def _layers(asked: tuple[int, ...] | None, count: int) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from analyses.diff_kept import Kept
     from finetune.paired import PairedBatch
     from geometry.moments import PairedStats
     from geometry.spectra import Spectrum
@@ -214,22 +215,22 @@ def _mean_angle(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.degrees(principal_angles(a, b)).mean())
 
 
-def between(first: Sides, second: Sides, name: str, layer: int) -> list[dict[str, Any]]:
+def between(first: Kept, second: Kept, name: str, layer: int) -> list[dict[str, Any]]:
     """Overlap of two groups' difference subspaces, between chance, null and ceiling."""
-    if not (first.whole.active and second.whole.active):
+    if not (first.active and second.active):
         return []
-    a, b = first.whole, second.whole
-    null = [overlap(x.subspace, y.subspace) for x, y in zip(first.randoms, second.randoms, strict=True)]
-    chance, chance_sd = haar_overlap(a.subspace.shape[0], a.k, b.k)
-    angles = np.degrees(principal_angles(a.subspace, b.subspace))
+    a, b = first.subspace(), second.subspace()
+    null = [overlap(first.subspace(side), second.subspace(side)) for side in first.randoms]
+    chance, chance_sd = haar_overlap(len(a), first.k, second.k)
+    angles = np.degrees(principal_angles(a, b))
     more = {
-        "n": min(a.stats.n, b.stats.n),
+        "n": min(first.n, second.n),
         "ceiling": float(np.sqrt(first.reliability * second.reliability)),
         "chance": chance,
         "chance_sd": chance_sd,
         "angles": [float(angle) for angle in angles],
     }
-    return [_record("overlap", name, layer, overlap(a.subspace, b.subspace), null, **more)]
+    return [_record("overlap", name, layer, overlap(a, b), null, **more)]
 
 
 def spectrum_record(sides: Sides, *, group: str, layer: int) -> dict[str, Any]:

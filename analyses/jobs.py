@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analyses import plots
-from analyses.compared import base_record, comparison
+from analyses.compared import WEIGHTS, base_record, comparison
 from analyses.manifest import manifest, run_id
 from analyses.report import Report, plain, write
 from analyses.terminal import note, refusals, watched
@@ -219,7 +220,8 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
     from analyses.diff_page import diff_claims, diff_sections
 
     with watched("comparing") as show:
-        facts = diff(loaded, adapter, request, progress=show)
+        found = diff(loaded, adapter, request, progress=show)
+    facts = found.facts
     identity = comparison(loaded, adapter) | {
         "layers": facts["layers"],
         "k": request.k,
@@ -235,7 +237,8 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
         facts=facts,
         manifest=made,
     )
-    return write(report, _place(out, "diff", identity, texts=made["files"]))
+    place = _place(out, "diff", identity, texts=made["files"])
+    return write(report, place, arrays={"subspaces": found.arrays} if found.arrays else None)
 
 
 def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None) -> Path:
@@ -355,6 +358,45 @@ def demo(out: Path) -> Path:
     from geometry.live.models import load
 
     return style(load("embedded", dtype="float32"), ORNATE, RECIPE, out)
+
+
+def world(seeds: int, out: Path | None) -> Path:
+    """Make worlds in which everything is known, measure them and write the page; see :mod:`analyses.world`.
+
+    Args:
+        seeds: how many worlds, at least 1.
+        out: folder of the run: the worlds and ``page`` are made in it; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: ``out`` cannot be written.
+    """
+    from analyses.world import Looks, world_report
+    from analyses.world_page import world_claims, world_sections
+    from finetune.world_models import Plan
+
+    plan, looks = Plan(), Looks()
+    identity = {"plan": asdict(plan), "looks": asdict(looks), "seeds": list(range(seeds))}
+    place = _place(out, "world", identity)
+    require_replaceable(place / "page")
+    with watched("world") as show:
+        facts = plain(world_report(place, range(seeds), plan, looks, progress=show))
+    weights = {
+        f"world-{seed}-{name}": place / f"world-{seed}" / name / file
+        for seed in range(seeds)
+        for name, file in (("base", "model.safetensors"), ("style-0", WEIGHTS), ("fact-0", WEIGHTS))
+    }
+    report = Report(
+        command="world",
+        title="What each measure sees and misses where the truth is known",
+        claims=world_claims(facts),
+        sections=world_sections(facts),
+        facts=facts,
+        manifest=manifest(files=weights, **identity),
+    )
+    return write(report, place / "page")
 
 
 def _training(show: Callable[[str, float], None]) -> Callable[[Progress], None]:

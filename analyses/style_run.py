@@ -39,6 +39,9 @@ DATA = Path(__file__).parents[1] / "finetune" / "data"
 SHOWN = 14
 """Held-out sentences shown on the page."""
 
+N_RANDOM = 3
+"""Random adapters of the null: few, since the run does much else; `repgeo diff` takes more."""
+
 SYSTEMS = ("copy the input", "base model", "adapter")
 
 GROUPS = {"style": "test", "fact": "facts"}
@@ -119,8 +122,9 @@ def style_run(
         again = fact_scores(attached.model, tokenizer, facts)
     scored = _scores(parts, answers, rng)
     scored["facts"] = _facts(asked, again, rng)
-    request = DiffRequest({group: getattr(data, use) for group, use in GROUPS.items()}, seed=seed)
-    difference = diff(base, folder, request, progress=watch.progress)
+    files = {group: getattr(data, use) for group, use in GROUPS.items()}
+    request = DiffRequest(files, n_random=N_RANDOM, seed=seed)
+    difference = diff(base, folder, request, progress=watch.progress).facts
     if not data.quotable:
         difference["tokens"] = [_without_context(record) for record in difference["tokens"]]
     samples = [

@@ -104,7 +104,7 @@ groups = dict(g.split("=") for g in {groups!r})
 base = load({base!r}, dtype="float32")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
-facts = diff(base, {str(adapter)!r}, DiffRequest(groups), progress=lambda what, share: None)
+facts = diff(base, {str(adapter)!r}, DiffRequest(groups), progress=lambda what, share: None).facts
 print(json.dumps({{
     "tokens": sum(g["tokens"] for g in facts["groups"].values()),
     "seconds": time.perf_counter() - start,

@@ -53,7 +53,12 @@ def texts(tmp_path):
 
 
 def run(loaded, adapter, texts, **options):
-    return diff(loaded, adapter, DiffRequest(texts, **{"k": 2, **options}), progress=lambda what, share: None)
+    return whole(loaded, adapter, texts, **options).facts
+
+
+def whole(loaded, adapter, texts, **options):
+    request = DiffRequest(texts, **{"k": 2, "n_random": 3, **options})
+    return diff(loaded, adapter, request, progress=lambda what, share: None)
 
 
 def test_a_planted_shift_is_found_at_its_layer_and_in_its_direction(tmp_path, tiny_llama, texts):
@@ -164,3 +169,22 @@ def test_refusals(tmp_path, tiny_llama, texts):
     one.write_text(json.dumps({"id": "a", "text": "the ship came home"}) + "\n")
     with pytest.raises(DataError, match="halves of"):
         run(tiny_llama, adapter, {"style": one})
+
+
+def test_the_directions_of_every_side_are_kept_for_other_commands(tmp_path, tiny_llama, texts):
+    from geometry.spectra import effective_rank
+
+    adapter = plant(tmp_path / "adapter", tiny_llama, 1, np.ones(32))
+    found = whole(tiny_llama, adapter, texts, layers=(0, 1, 2), n_random=2)
+    sides = ["whole", "half0", "half1", "random0", "random1"]
+    # the random adapters of a change in block 1 leave block 0 alone as well
+    places = [f"{group}.{layer}" for group in texts for layer in (1, 2)]
+    expected = {f"{p}.{s}.{part}" for p in places for s in sides for part in ("values", "vectors")}
+    assert set(found.arrays) == expected | {f"{p}.{one}" for p in places for one in ("mean", "trace")}
+    values, vectors = (found.arrays[f"style.2.whole.{part}"] for part in ("values", "vectors"))
+    assert (values.shape, vectors.shape, values.dtype) == ((8,), (32, 8), np.float32)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(8), atol=1e-5)
+    assert found.arrays["style.2.mean"].shape == (32,)
+    assert values.sum() <= found.arrays["style.2.trace"][0] * (1 + 1e-6)
+    listed = found.arrays["style.1.whole.values"]
+    assert effective_rank(listed) == pytest.approx(1, abs=1e-4)
