@@ -45,10 +45,20 @@ from geometry.spectra import (
     participation_ratio_about_zero_unbiased,
     participation_ratio_unbiased,
     rank_for_energy,
+    relative_gap,
     spectrum,
     stable_rank,
 )
-from geometry.subspaces import capture, matrix_cosine, orthonormal, overlap, principal_angles
+from geometry.subspaces import (
+    capture,
+    coordinate_concentration,
+    matrix_cosine,
+    orthonormal,
+    overlap,
+    principal_angles,
+)
+from geometry.turns import Turns, turns
+from geometry.variance_parts import TextSums, VarianceParts
 
 __all__ = [
     "DataError",
@@ -64,11 +74,15 @@ __all__ = [
     "Sketch",
     "SketchStats",
     "Spectrum",
+    "TextSums",
+    "Turns",
     "UnbiasedCKA",
+    "VarianceParts",
     "activation_shaped",
     "activation_shaped_overlaps",
     "between_chance_and_ceiling",
     "capture",
+    "coordinate_concentration",
     "effective_rank",
     "haar_basis",
     "haar_largest_cosine",
@@ -89,9 +103,11 @@ __all__ = [
     "procrustes_distance",
     "rank_for_energy",
     "refined",
+    "relative_gap",
     "spectrum",
     "stable_rank",
     "svcca",
+    "turns",
     "unbiased_cka",
     "unbiased_square",
 ]

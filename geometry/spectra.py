@@ -192,6 +192,32 @@ def rank_for_energy(values: ArrayLike, share: float) -> int:
     return int(np.searchsorted(held, share * held[-1] * (1 - 1e-12))) + 1 if held[-1] > 0 else 0
 
 
+def relative_gap(values: ArrayLike, k: int) -> float:
+    """How far the k-th largest energy stands above the next, (v_k - v_{k+1}) / v_k.
+
+    Near 0 the span of the top k directions is arbitrary: its last members trade places with what follows at
+    the least noise, and an angle to it means little. Choose another k.
+
+    Args:
+        values: energies, none negative, shape (m,), any order.
+        k: dimension of the top subspace, 1 to m - 1.
+
+    Returns:
+        0 (a tie) to 1 (nothing after the k-th); 0 where the k-th energy is itself 0.
+
+    Raises:
+        ShapeError: k is not in 1 to m - 1, or not a non-empty vector of finite numbers >= 0.
+
+    Examples:
+        >>> relative_gap([8.0, 4.0, 1.0], 2)
+        0.75
+    """
+    values = np.sort(_scaled_energies(values))[::-1]
+    if not 1 <= k < len(values):
+        raise ShapeError(f"gap: k must be 1 to {len(values) - 1}, below the {len(values)} energies, got {k}")
+    return float((values[k - 1] - values[k]) / values[k - 1]) if values[k - 1] > 0 else 0.0
+
+
 def participation_ratio_unbiased(stats: PairedStats) -> float | None:
     """Participation ratio of the centred differences, (tr C)^2 / tr C^2, each part without bias.
 

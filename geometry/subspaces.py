@@ -170,6 +170,39 @@ def matrix_cosine(c1: ArrayLike, c2: ArrayLike) -> float:
     return float(np.clip(np.sum(c1 * c2) / norms, -1.0, 1.0))
 
 
+def coordinate_concentration(directions: ArrayLike, m: int = 3) -> NDArray[np.float64]:
+    """Share of each direction's square that lies in its m largest coordinates.
+
+    A direction with more than half of it in 3 of thousands of coordinates says that an outlier dimension
+    moved; a uniformly random one has about 2 m ln(d / m) / d there.
+
+    Args:
+        directions: directions in columns, of any length but 0, shape (d, k).
+        m: number of coordinates, 1 to d.
+
+    Returns:
+        m / d (all coordinates alike) to 1 (no other coordinate takes part), shape (k,).
+
+    Raises:
+        ShapeError: not a (d, k) array of finite numbers, a direction is zero, or m is not in 1 to d.
+
+    Examples:
+        >>> coordinate_concentration([[1.0, 1.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]], 1)
+        array([0.25, 1.  ])
+    """
+    if np.ndim(directions) == 1:
+        raise ShapeError(
+            f"directions: expected columns (d, k), got {np.shape(directions)}; one direction is v[:, None]"
+        )
+    squares = np.sort(rows(directions, "directions") ** 2, axis=0)[::-1]
+    if not 1 <= m <= len(squares):
+        raise ShapeError(f"coordinates: m must be 1 to {len(squares)}, got {m}")
+    energies = squares.sum(axis=0)
+    if (energies == 0).any():
+        raise ShapeError("directions: one of them is zero, and points nowhere")
+    return squares[:m].sum(axis=0) / energies
+
+
 def _bases(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     left, right = orthonormal(a, "a"), orthonormal(b, "b")
     if len(left) != len(right):

@@ -10,7 +10,6 @@ from geometry.checks import DataError, ShapeError
 from geometry.moments import Moments
 from geometry.nulls import haar_basis
 from geometry.sketch import PROBES, Sketch, refined
-from geometry.spectra import spectrum
 from geometry.subspaces import overlap, principal_angles
 
 SLOW = np.arange(1.0, 513.0) ** -1.2
@@ -240,4 +239,3 @@ def test_a_refinement_needs_an_orthonormal_basis_and_its_moments():
     with pytest.raises(ShapeError, match=r"second: expected \(1, 1\)"):
         refined([[1.0], [0.0]], np.eye(2))
     np.testing.assert_array_equal(refined(np.eye(3), np.diag([1.0, 2.0, 3.0])).values, [3.0, 2.0, 1.0])
-    assert spectrum(np.eye(2)).values.sum() == 2.0

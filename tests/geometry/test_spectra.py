@@ -17,6 +17,7 @@ from geometry.spectra import (
     participation_ratio_about_zero_unbiased,
     participation_ratio_unbiased,
     rank_for_energy,
+    relative_gap,
     spectrum,
     stable_rank,
 )
@@ -238,3 +239,14 @@ def test_updates_that_do_not_fit_are_refused():
         LowRank(np.ones((3, 1)), np.ones((1, 3)), np.inf)
     with pytest.raises(ShapeError, match="compare the same weight"):
         lowrank(3, 1, 4, seed=0).inner(lowrank(4, 1, 3, seed=0))
+
+
+def test_a_gap_says_whether_a_top_subspace_is_defined():
+    assert relative_gap([1.0, 4.0, 4.0], 1) == 0.0
+    assert relative_gap([1.0, 4.0, 4.0], 2) == 0.75
+    assert relative_gap([4.0, 0.0], 1) == 1.0
+    assert relative_gap([4.0, 0.0, 0.0], 2) == 0.0
+    assert relative_gap([1e300, 5e299], 1) == pytest.approx(0.5)
+    for k in (0, 3):
+        with pytest.raises(ShapeError, match=f"k must be 1 to 2, below the 3 energies, got {k}"):
+            relative_gap([3.0, 2.0, 1.0], k)

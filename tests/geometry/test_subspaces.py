@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geometry.checks import ShapeError
-from geometry.subspaces import capture, matrix_cosine, orthonormal, overlap, principal_angles
+from geometry.nulls import haar_basis
+from geometry.subspaces import (
+    capture,
+    coordinate_concentration,
+    matrix_cosine,
+    orthonormal,
+    overlap,
+    principal_angles,
+)
 
 PLANTED = np.array([1.4, 0.9, 0.3, 1e-3, 1e-6, 1e-9])
 seeds = st.integers(0, 2**32 - 1)
@@ -196,3 +204,35 @@ def test_matrix_cosine_refuses_what_has_no_answer():
         matrix_cosine(np.eye(2), np.eye(3))
     with pytest.raises(ShapeError, match="nothing changed"):
         matrix_cosine(np.eye(2), np.zeros((2, 2)))
+
+
+def test_an_outlier_direction_is_concentrated_and_a_random_one_is_not():
+    rng = np.random.default_rng(20)
+    spread = haar_basis(400, 400, rng)
+    outlier = np.eye(400)[:, [3]] + 0.02 * spread[:, :1]
+    found = coordinate_concentration(np.hstack([outlier, spread]))
+    assert found[0] > 0.99
+    # about 2 m ln(d / m) / d, see its docstring
+    assert found[1:].mean() == pytest.approx(6 * np.log(400 / 3) / 400, rel=0.25)
+    assert found[1:].max() < 0.2
+    slow = [np.sort(column**2)[-3:].sum() for column in spread.T]
+    np.testing.assert_allclose(found[1:], slow)
+
+
+def test_concentration_does_not_depend_on_length_sign_or_order_of_coordinates():
+    rng = np.random.default_rng(21)
+    v = rng.standard_normal((9, 4))
+    order = rng.permutation(9)
+    np.testing.assert_allclose(coordinate_concentration(-5 * v[order]), coordinate_concentration(v))
+    np.testing.assert_allclose(coordinate_concentration(v, 9), 1.0)
+    assert np.all(coordinate_concentration(v, 2) >= 2 / 9)
+
+
+def test_concentration_refuses_what_points_nowhere():
+    with pytest.raises(ShapeError, match="points nowhere"):
+        coordinate_concentration(np.zeros((3, 1)))
+    with pytest.raises(ShapeError, match="one direction is"):
+        coordinate_concentration([1.0, 2.0])
+    for m in (0, 4):
+        with pytest.raises(ShapeError, match=f"m must be 1 to 3, got {m}"):
+            coordinate_concentration(np.eye(3), m)
