@@ -8,6 +8,7 @@ nothing but that part is put in. The content that the base has at the site is ne
 patch           the stream after the block     blocks above belong to asks
 =============== ============================== ====================== ==========================================
 `ablate_diff`   own - P (own - base)           the adapted model      is this part needed?
+`zero_project`  own - P own                    the adapted model      the same, with the base's content gone too
 `keep_only`     base + P (own - base)          the adapted model      is it enough, for the rest of the adapter?
 `transplant`    own + P (adapted - own)        the base               is it enough, for the base alone?
 `remove_mean`   own - m                        the adapted model      is one constant vector needed?
@@ -16,13 +17,20 @@ patch           the stream after the block     blocks above belong to asks
 =============== ============================== ====================== ==========================================
 
 P = U U^T for a basis U of the block; "own" is the state of the patched copy itself, which at the first patched
-block is still that of the model whose blocks it runs through. Patches act at all token positions.
+block is still that of the model whose blocks it runs through. Patches act at all token positions. `zero_project` is
+what ablations of a single model do, and there for comparison only.
+
+Two ways to run them give the same numbers. :func:`patched_logits` has every copy as rows of one batch beside base
+and adapted model. :func:`patched_likelihoods` runs these two once, keeps their streams at the patched blocks for
+as long as a batch lasts, and enters the model above the first patch for each copy, which is what many patches of
+the same block on the same texts need.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -31,11 +39,12 @@ from finetune.adapter import ADAPTER, BASE, forward_together
 from finetune.causal import evaluating, padding_id, right_padded
 from finetune.facts import question_rows
 from finetune.prompts import IGNORED
-from geometry.checks import AdapterError, ModelError, ShapeError, rows
-from geometry.live.intervene import edited_stream, project
+from geometry.checks import AdapterError, LayerError, ModelError, ShapeError, rows
+from geometry.live.anatomy import blocks
+from geometry.live.intervene import edited_stream, project, resumed_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
@@ -65,10 +74,13 @@ class Likelihoods:
     Attributes:
         sums: (2 + V, n) nats, summed over the tokens of each answer; the base's row first, then the adapted
             model's, then one for each patch.
+        divergences: (2 + V, n) nats, KL(base || copy) of the next token, summed over the positions that predict
+            the tokens of each answer; 0 for the base.
         tokens: (n,) tokens of each answer.
     """
 
     sums: NDArray[np.float64]
+    divergences: NDArray[np.float64]
     tokens: NDArray[np.int64]
 
 
@@ -87,6 +99,25 @@ def ablate_diff(bases: Mapping[int, ArrayLike]) -> Patch:
 
     def without(u: Tensor) -> Rewrite:
         return lambda own, base, _: own.double() - _part(own, base, u)
+
+    return Patch({layer: without(u) for layer, u in _bases(bases).items()}, ADAPTER)
+
+
+def zero_project(bases: Mapping[int, ArrayLike]) -> Patch:
+    """Take a subspace out of the adapted model altogether, what the base has in it too.
+
+    Args:
+        bases: block -> orthonormal columns (d, k).
+
+    Returns:
+        The patch.
+
+    Raises:
+        ShapeError: a basis is not (d, k) with orthonormal columns.
+    """
+
+    def without(u: Tensor) -> Rewrite:
+        return lambda own, _, __: own.double() - _part(own, torch.zeros_like(own), u)
 
     return Patch({layer: without(u) for layer, u in _bases(bases).items()}, ADAPTER)
 
@@ -192,39 +223,162 @@ def patched_likelihoods(
         The likelihoods, questions in order.
 
     Raises:
-        AdapterError: see :func:`patched_logits`.
         DataError: a question is longer than the model's context.
         LayerError: a block that the model does not have.
         ModelError: not a causal language model, or a log-likelihood is not finite.
         ShapeError: a basis or mean of another width than the model's.
     """
     asked = question_rows(attached.model, attached.loaded.tokenizer, questions)
-    copies = 2 + len(patches)
-    sums = np.zeros((copies, len(asked)))
+    found = np.zeros((2, 2 + len(patches), len(asked)))
     order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]), reverse=True)
     padding = padding_id(attached.loaded.tokenizer)
     with evaluating(attached.model):
         while order:
-            size = max(1, batch_tokens // (copies * len(asked[order[0]][0])))
+            size = max(1, batch_tokens // (min(_TOGETHER, 2 + len(patches)) * len(asked[order[0]][0])))
             chosen, order = order[:size], order[size:]
             batch = right_padded([asked[i] for i in chosen], padding, device=attached.loaded.device)
-            labels = batch.pop("labels")
-            sums[:, chosen] = _summed(patched_logits(attached, batch, patches), labels)
-    if not np.isfinite(sums).all():
+            found[:, :, chosen] = _Asked.of(attached, batch, patches).answered(
+                attached, patches, batch_tokens
+            )
+    if not np.isfinite(found).all():
         raise ModelError("a log-likelihood is not finite; check the model and the adapter for NaN")
     tokens = np.array([sum(label != IGNORED for label in labels) for _, labels in asked])
-    return Likelihoods(sums, tokens)
+    return Likelihoods(*found, tokens)
 
 
-def _summed(logits: Tensor, labels: Tensor) -> NDArray[np.float64]:
-    """Log-probabilities of the labelled tokens, summed over each text, (copies, B)."""
-    labels = labels[:, 1:]
+_TOGETHER = 8
+"""Patched copies that a forward pass should have room for: fewer make it narrow, more make it padded."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """One batch of questions, and what base and adapted model make of it.
+
+    Attributes:
+        inputs: input_ids and attention_mask, (B, T).
+        labels: (B, T - 1) next tokens, unscored ones negative.
+        streams: block -> (base, adapted) stream after it, (B, T, d); the touched blocks alone.
+        form: what the blocks return beside the stream; None where they return the stream alone.
+        logs: (2, N, vocabulary) log-probabilities at the N scored positions.
+        likely: (N, vocabulary) probabilities of the base there.
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor
+    streams: dict[int, tuple[Tensor, Tensor]]
+    form: tuple[Any, ...] | None
+    logs: Tensor
+    likely: Tensor
+
+    @classmethod
+    def of(cls, attached: Attached, batch: dict[str, Tensor], patches: Sequence[Patch]) -> Self:
+        labels = batch.pop("labels")[:, 1:]
+        layers = sorted({layer for patch in patches for layer in patch.rewrites})
+        sides, logs = [], []
+        for name in (BASE, ADAPTER):
+            with _as(attached, name), _block_answers(attached, layers) as answers:
+                logs.append(_scored(attached, batch, labels))
+            sides.append(dict(answers))
+        streams = {layer: tuple(_stream(side[layer]) for side in sides) for layer in layers}
+        first = sides[0][layers[0]] if layers else None
+        form = first[1:] if isinstance(first, tuple) else None
+        return cls(batch, labels, streams, form, torch.cat(logs), logs[0][0].exp())
+
+    def answered(self, attached: Attached, patches: Sequence[Patch], most: int) -> NDArray[np.float64]:
+        """Log-likelihoods and divergences of every copy, (2, 2 + V, B)."""
+        size = max(1, most // self.inputs["input_ids"].numel())
+        found = np.zeros((2, 2 + len(patches), len(self.labels)))
+        found[:, :2] = self._sums(self.logs)
+        alike: dict[tuple[int, str], list[int]] = {}
+        for i, patch in enumerate(patches):
+            alike.setdefault((min(patch.rewrites), patch.blocks_of), []).append(i)
+        for (layer, name), members in alike.items():
+            for start in range(0, len(members), size):
+                some = members[start : start + size]
+                logs = self._resumed(attached, [patches[i] for i in some], layer, name)
+                found[:, [2 + i for i in some]] = self._sums(logs)
+        return found
+
+    def _resumed(self, attached: Attached, patches: Sequence[Patch], layer: int, name: str) -> Tensor:
+        """Run copies that are alike up to a block from there on."""
+        own = self.streams[layer][(BASE, ADAPTER).index(name)]
+        start = torch.cat([self._rewritten(patch, layer, own) for patch in patches])
+        output = start if self.form is None else (start, *self.form)
+        above = sorted({i for patch in patches for i in patch.rewrites if i > layer})
+        edits = {i: self._edit(patches, i) for i in above}
+        inputs = {key: value.repeat(len(patches), 1) for key, value in self.inputs.items()}
+        model = attached.model
+        with _as(attached, name), resumed_after(model, layer, output), edited_stream(model, edits):
+            return _scored(attached, inputs, self.labels)
+
+    def _edit(self, patches: Sequence[Patch], layer: int) -> Callable[[Tensor], Tensor]:
+        def edit(stream: Tensor) -> Tensor:
+            copies = stream.unflatten(0, (len(patches), -1))
+            return torch.cat([
+                self._rewritten(p, layer, own) if layer in p.rewrites else own
+                for p, own in zip(patches, copies, strict=True)
+            ])
+
+        return edit
+
+    def _rewritten(self, patch: Patch, layer: int, own: Tensor) -> Tensor:
+        return patch.rewrites[layer](own, *self.streams[layer]).to(own.dtype)
+
+    def _sums(self, logs: Tensor) -> NDArray[np.float64]:
+        """Summed over the scored positions of each text, (2, copies, B)."""
+        scored = self.labels != IGNORED
+        picked = self.labels[scored][None, :, None].expand(len(logs), -1, 1)
+        likely = logs.gather(-1, picked)[..., 0]
+        divergence = torch.stack([torch.linalg.vecdot(self.likely, self.logs[0] - one) for one in logs])
+        both = torch.stack([likely, divergence]).double()
+        sums = both.new_zeros((2, len(logs), len(self.labels)))
+        return sums.index_add(2, scored.nonzero()[:, 0], both).cpu().numpy()
+
+
+def _scored(attached: Attached, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
+    """Log-probabilities of all tokens at the scored positions of every copy, (copies, N, vocabulary)."""
     scored = labels != IGNORED
-    chosen = logits[:, :, :-1][:, scored].float().log_softmax(dim=-1)
-    picked = labels[scored][None, :, None].expand(len(logits), -1, 1)
-    likely = chosen.gather(-1, picked)[..., 0].double()
-    sums = likely.new_zeros((len(logits), len(labels)))
-    return sums.index_add(1, scored.nonzero()[:, 0], likely).cpu().numpy()
+    copies = len(inputs["input_ids"]) // len(labels)
+
+    def choose(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        # the head is as dear as two blocks, and most positions are not asked for
+        stream, *rest = args
+        return (stream.unflatten(0, (copies, -1))[:, :, :-1][:, scored], *rest)
+
+    hook = attached.model.get_output_embeddings().register_forward_pre_hook(choose)
+    try:
+        logits = attached.model(**inputs, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits.float().log_softmax(dim=-1)
+
+
+@contextmanager
+def _as(attached: Attached, name: str) -> Iterator[None]:
+    """Run the model as one of the two sides."""
+    with attached.model.disable_adapter() if name == BASE else nullcontext():
+        yield
+
+
+@contextmanager
+def _block_answers(attached: Attached, layers: Sequence[int]) -> Iterator[dict[int, Any]]:
+    """Keep what chosen blocks answer, in their own form."""
+    stack = blocks(attached.model)
+    answers: dict[int, Any] = {}
+    with ExitStack() as hooks:
+        for layer in layers:
+            if layer not in range(len(stack)):
+                raise LayerError(f"no layer {layer}: this model has 0 to {len(stack) - 1}")
+
+            def leave(_: Any, __: Any, output: Any, layer: int = layer) -> None:
+                answers[layer] = output
+
+            hooks.callback(stack[layer].register_forward_hook(leave).remove)
+        yield answers
+
+
+def _stream(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
 
 
 def _edit(patches: Sequence[Patch], layer: int) -> Callable[[Tensor], Tensor]:
@@ -269,7 +423,8 @@ def _bases(bases: Mapping[int, ArrayLike]) -> dict[int, Tensor]:
         u = rows(basis, f"basis of layer {layer}")
         if np.abs(u.T @ u - np.eye(u.shape[1])).max(initial=0.0) > 1e-6:
             raise ShapeError(f"basis of layer {layer}: its columns are not orthonormal; see orthonormal()")
-        found[layer] = torch.from_numpy(u.copy())  # eigenvectors often come with their order reversed
+        # eigenvectors often come with their order reversed, which torch cannot view
+        found[layer] = torch.from_numpy(u.copy() if min(u.strides, default=0) < 0 else u)
     return found
 
 

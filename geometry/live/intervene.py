@@ -6,6 +6,10 @@
         logits = model(**inputs).logits        # block 4 and all later ones read the edited stream
 
 What an edit may do is up to it; where it happens, that it is undone, and that no shape changes is ours.
+Where many edits of one block are tried on the same texts, the blocks below need to run only once::
+
+    with resumed_after(model, 3, edited):      # blocks 0 to 3 are skipped, block 4 reads ``edited``
+        logits = model(**inputs).logits
 """
 
 from __future__ import annotations
@@ -45,11 +49,43 @@ def edited_stream(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[None]
     """
     stack = blocks(model)
     for layer in edits:
-        if layer not in range(len(stack)):
-            raise LayerError(f"no layer {layer}: this model has 0 to {len(stack) - 1}")
+        _require_block(layer, len(stack))
     with ExitStack() as hooks:
         for layer, edit in edits.items():
             hooks.callback(stack[layer].register_forward_hook(_writing(edit, layer)).remove)
+        yield
+
+
+@contextmanager
+def resumed_after(model: nn.Module, layer: int, output: Any) -> Iterator[None]:
+    """Enter a model in the middle: skip the blocks up to one, as if that one had answered as given.
+
+    Args:
+        model: as for :func:`geometry.live.anatomy.blocks`; it is as it was when the context ends, however it
+            ends.
+        layer: the last block that is skipped, 0 to L-1.
+        output: its answer, in the form that the model's blocks have: the stream (B, T, d), or a tuple that
+            begins with it. A forward pass inside must be over inputs of B rows and T tokens, without a cache.
+
+    Yields:
+        Nothing; run the model inside.
+
+    Raises:
+        LayerError: a block that the model does not have.
+    """
+    stack = blocks(model)
+    _require_block(layer, len(stack))
+
+    def given(*_: Any, **__: Any) -> Any:
+        return output
+
+    def untouched(stream: Tensor, *_: Any, **__: Any) -> Any:
+        return (stream, *output[1:]) if isinstance(output, tuple) else stream
+
+    with ExitStack() as restored:
+        for i in range(layer + 1):
+            stack[i].forward = given if i == layer else untouched
+            restored.callback(delattr, stack[i], "forward")
         yield
 
 
@@ -70,6 +106,11 @@ def project(rows: Tensor, basis: Tensor) -> Tensor:
     """
     basis = basis.to(rows.device).double()
     return rows.double() @ basis @ basis.T
+
+
+def _require_block(layer: int, count: int) -> None:
+    if layer not in range(count):
+        raise LayerError(f"no layer {layer}: this model has 0 to {count - 1}")
 
 
 def _writing(edit: Edit, layer: int) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:

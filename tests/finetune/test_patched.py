@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from finetune.adapter import attach
-from finetune.facts import log_likelihoods
+from finetune.causal import right_padded
+from finetune.facts import log_likelihoods, question_rows
 from finetune.patched import (
     ablate_diff,
     keep_mean,
@@ -20,6 +21,7 @@ from finetune.patched import (
     remove_mean,
     steer,
     transplant,
+    zero_project,
 )
 from geometry.checks import AdapterError, DataError, LayerError, ModelError, ShapeError
 from geometry.live.anatomy import blocks
@@ -206,6 +208,35 @@ def test_likelihoods_are_those_of_each_model_alone_in_any_batch(attached):
     np.testing.assert_allclose(one_by_one.sums, found.sums, atol=1e-4)
 
 
+def test_entering_in_the_middle_gives_what_all_copies_in_one_batch_give(tmp_path, tiny_causal):
+    """The slow way has every copy as rows of one full forward pass."""
+    rng = np.random.default_rng(0)
+    one, other = haar_basis(32, 3, rng), haar_basis(32, 5, rng)
+    patches = [
+        ablate_diff({0: one, 2: other}),
+        keep_only({1: other}),
+        transplant({1: one}),
+        transplant({2: one}),
+        zero_project({0: one}),
+        steer({0: rng.normal(size=32)}, 1.0),
+        ablate_diff({0: one}),
+    ]
+    with attach(tiny_causal, full_adapter(tmp_path / "adapter", tiny_causal)) as attached:
+        rows = question_rows(attached.model, attached.loaded.tokenizer, QUESTIONS)
+        batch = right_padded(rows, 1)
+        labels = batch.pop("labels")[:, 1:]
+        with torch.inference_mode():
+            logs = patched_logits(attached, batch, patches)[:, :, :-1].log_softmax(-1)
+        scored = labels >= 0
+        picked = logs.gather(-1, labels.clamp(min=0).expand(len(logs), -1, -1)[..., None])[..., 0]
+        kl = (logs[0].exp() * (logs[0] - logs)).sum(-1)
+        found = patched_likelihoods(attached, QUESTIONS, patches)
+        np.testing.assert_allclose(found.sums, (picked * scored).sum(-1), atol=2e-4)
+        np.testing.assert_allclose(found.divergences, (kl * scored).sum(-1), atol=2e-4)
+        assert (found.divergences[0] == 0).all()
+        assert np.ptp(found.sums, axis=0).max() > 1e-2
+
+
 def test_the_base_comes_back_and_no_hook_stays_after_an_exception(tmp_path, tiny_llama):
     before = {name: value.clone() for name, value in tiny_llama.model.state_dict().items()}
 
@@ -227,10 +258,11 @@ def test_refusals(tmp_path, attached, fresh):
         run(attached, ablate_diff({3: EVERYTHING}))
     with pytest.raises(ShapeError, match="basis of layer 1: its columns are not orthonormal"):
         keep_only({1: 2 * EVERYTHING})
-    with pytest.raises(ShapeError, match="made for a width of 8, but the model's is 32"):
-        run(attached, transplant({1: np.eye(8)}))
-    with pytest.raises(ShapeError, match="made for a width of 8, but the model's is 32"):
-        run(attached, steer({1: np.ones(8)}, 1.0))
+    for wrong in (transplant({1: np.eye(8)}), steer({1: np.ones(8)}, 1.0)):
+        with pytest.raises(ShapeError, match="made for a width of 8, but the model's is 32"):
+            patched_likelihoods(attached, QUESTIONS, [wrong])
+    with pytest.raises(LayerError, match="no layer 3: this model has 0 to 2"):
+        patched_likelihoods(attached, QUESTIONS, [ablate_diff({3: EVERYTHING})])
     with pytest.raises(DataError, match="longer than the context of 128"):
         patched_likelihoods(attached, [("word " * 200, "x")], [])
     with torch.no_grad():

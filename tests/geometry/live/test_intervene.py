@@ -8,7 +8,7 @@ import torch
 from geometry.checks import LayerError, ShapeError
 from geometry.live.anatomy import blocks
 from geometry.live.capture import block_outputs
-from geometry.live.intervene import edited_stream, project
+from geometry.live.intervene import edited_stream, project, resumed_after
 
 IDS = torch.tensor([[5, 9, 7, 11], [3, 3, 8, 2]])
 
@@ -51,6 +51,42 @@ def test_hooks_are_gone_after_an_exception(tiny_llama):
     with pytest.raises(RuntimeError, match="bug in an edit"), edited_stream(tiny_llama.model, {1: bad}):
         logits(tiny_llama.model)
     assert hooks(tiny_llama.model) == 0
+
+
+def test_a_model_entered_in_the_middle_goes_on_as_if_it_had_run(tiny_causal):
+    model = tiny_causal.model
+    plain = logits(model)
+    for layer in range(3):
+        with block_outputs(model, [layer]) as kept:
+            logits(model)
+            stream = kept[layer]
+        with resumed_after(model, layer, stream):
+            torch.testing.assert_close(logits(model), plain, rtol=0, atol=1e-6)
+        with resumed_after(model, layer, stream + 1), edited_stream(model, {layer: lambda s: s - 1}):
+            torch.testing.assert_close(logits(model), plain, rtol=0, atol=1e-4)
+        with resumed_after(model, layer, stream + torch.linspace(-1, 1, 32)):
+            assert (logits(model) - plain).abs().max() > 1e-3
+    with pytest.raises(RuntimeError, match="bug"), resumed_after(model, 2, stream):
+        raise RuntimeError("bug")
+    assert torch.equal(logits(model), plain)
+
+
+def test_blocks_that_answer_with_a_tuple_are_skipped_in_their_form(tiny_llama):
+    stack = blocks(tiny_llama.model)
+    read = []
+    tiny_llama.model.model.norm.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    stream = torch.ones(2, 4, 32)
+    with resumed_after(tiny_llama.model, 1, (stream, "more")):
+        assert stack[0](stream) == (stream, "more")
+        assert stack[1](None) == (stream, "more")
+    with resumed_after(tiny_llama.model, 2, stream):
+        logits(tiny_llama.model)
+    assert torch.equal(read[0], stream)
+    with (
+        pytest.raises(LayerError, match="no layer 3: this model has 0 to 2"),
+        resumed_after(tiny_llama.model, 3, stream),
+    ):
+        pass
 
 
 def test_refusals(tiny_llama):
