@@ -82,6 +82,9 @@ def other_orders(layout: Layout, draws: int, rng: np.random.Generator) -> NDArra
 def shuffled_fractions(matrix: ArrayLike, layout: Layout, orders: NDArray[np.int64]) -> NDArray[np.float64]:
     """:func:`geometry.symmetry.symmetry_fraction` for each order of the items, shape (len(orders),).
 
+    Raises:
+        ShapeError: another number of items than the layout, or all pairs are equal.
+
     Examples:
         Three of the 360 orders of a circulant matrix over 7 items are circulant too, x -> 2 x among them:
 
@@ -93,6 +96,8 @@ def shuffled_fractions(matrix: ArrayLike, layout: Layout, orders: NDArray[np.int
     """
     matrix = square(matrix, "matrix", layout.n)
     pairs = pairs_of(matrix) - pairs_of(matrix).mean()
+    if np.abs(pairs).max() <= 1e-12 * np.abs(matrix).max():
+        raise ShapeError("matrix: all pairs of items are equal; there is nothing that a lag could explain")
     lag = pairs_of(layout.lags)
     mean_of = np.eye(int(lag.max()) + 1)[lag] / np.sqrt(np.bincount(lag))
     found = [
@@ -102,9 +107,9 @@ def shuffled_fractions(matrix: ArrayLike, layout: Layout, orders: NDArray[np.int
 
 
 def shuffled_correlations(
-    matrix: ArrayLike, layout: Layout, orders: NDArray[np.int64], nuisances: Sequence[ArrayLike]
+    matrices: Sequence[ArrayLike], layout: Layout, orders: NDArray[np.int64], nuisances: Sequence[ArrayLike]
 ) -> NDArray[np.float64]:
-    """Partial Spearman correlation of likeness and nearness given nuisances, for each order of the layout.
+    """Partial Spearman correlation of likeness and nearness given nuisances, for each order and matrix.
 
     What the nuisances leave of nearness is shuffled (double semi-partialing: Dekker, Krackhardt and Snijders
     2007), so that nuisances stay with their items and with the matrix. Ranks of nuisances and their squares are
@@ -113,34 +118,35 @@ def shuffled_correlations(
     (simulated).
 
     Args:
-        matrix: symmetric, items in latent order, shape (n, n).
+        matrices: symmetric, over the same items in latent order, shapes (n, n): one, or one a layer.
         layout: where the items lie.
         orders: shape (m, n).
         nuisances: symmetric matrices over the same items.
 
     Returns:
-        One correlation for each order, shape (m,).
+        Correlations, shape (m, number of matrices).
 
     Raises:
-        ShapeError: sizes differ, or less than 0.1 % of the variance of nearness or of the matrix is left.
+        ShapeError: sizes differ, or less than 0.1 % of the variance of nearness or of a matrix is left.
 
     Examples:
         >>> from geometry.layouts import cycle
         >>> year = cycle(12)
-        >>> shuffled_correlations(-year.distance, year, np.arange(12)[None], []).round(12)
-        array([1.])
+        >>> shuffled_correlations([-year.distance], year, np.arange(12)[None], []).round(12)
+        array([[1.]])
     """
     given = _given(nuisances, layout.n)
-    left = unexplained(ranks(pairs_of(square(matrix, "matrix", layout.n))), given)
+    left = [unexplained(ranks(pairs_of(square(one, "matrix", layout.n))), given) for one in matrices]
+    lefts = np.column_stack([side / np.linalg.norm(side) for side in left])
     residual = np.zeros((layout.n, layout.n))
     residual[np.triu_indices(layout.n, 1)] = unexplained(ranks(-pairs_of(layout.distance)), given)
     basis = _basis(given)
     found = []
     for block in _shuffled(residual + residual.T, np.argsort(orders, axis=1), 0.0):
-        free = block - (block @ basis) @ basis.T
-        lengths = np.linalg.norm(free, axis=1)
-        found.append(free @ left / np.where(lengths > 0, lengths, 1.0))
-    return np.concatenate(found) / np.linalg.norm(left)
+        # what the nuisances explain has no part in the products, only in the lengths
+        free = np.sum(block**2, axis=1) - np.sum((block @ basis) ** 2, axis=1)
+        found.append(block @ lefts / np.sqrt(np.maximum(free, 1e-300))[:, None])
+    return np.concatenate(found)
 
 
 def shuffled_first_shares(points: ArrayLike, orders: NDArray[np.int64]) -> NDArray[np.float64]:

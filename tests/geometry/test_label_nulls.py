@@ -82,7 +82,7 @@ def test_fast_nulls_are_the_slow_scores(layout):
         shuffled(lambda o: symmetry_fraction(reordered(matrix, o), layout).value, orders),
     )
     np.testing.assert_allclose(
-        shuffled_correlations(matrix, layout, orders, []),
+        shuffled_correlations([z, matrix], layout, orders, [])[:, 1],
         shuffled(lambda o: partial_rsa(reordered(matrix, o), -layout.distance, []), orders),
         atol=1e-12,
     )
@@ -99,7 +99,7 @@ def test_fast_nulls_are_the_slow_scores(layout):
     given = nuisance_ranks([z], layout.n)
     given = np.hstack([given, pairs_of(squares)[:, None]])
     expected = partial_correlation(ranks(pairs_of(matrix)), ranks(-pairs_of(layout.distance)), given)
-    assert shuffled_correlations(matrix, layout, true, [z])[0] == pytest.approx(expected)
+    assert shuffled_correlations([matrix], layout, true, [z])[0, 0] == pytest.approx(expected)
 
 
 def test_blocks_of_orders_change_nothing(monkeypatch):
@@ -126,7 +126,7 @@ def test_p_values_of_shuffled_sets_are_at_their_level():
         every = np.vstack([np.arange(12), orders])
         found = [
             shuffled_fractions(matrix, layout, every),
-            shuffled_correlations(matrix, layout, every, [z]),
+            shuffled_correlations([matrix], layout, every, [z])[:, 0],
             shuffled_first_shares(points, every),
             shuffled_alignments(points, predicted, every),
         ]
@@ -143,9 +143,12 @@ def test_nearness_that_a_nuisance_explains_is_not_found_too_often():
         logs = layout.targets[:, 0] + 0.4 * rng.standard_normal(30)
         z = np.abs(np.subtract.outer(logs, logs))
         found = shuffled_correlations(
-            -z + 0.3 * noise(30, rng), layout, np.vstack([np.arange(30), other_orders(layout, 99, rng)]), [z]
+            [-z + 0.3 * noise(30, rng)],
+            layout,
+            np.vstack([np.arange(30), other_orders(layout, 99, rng)]),
+            [z],
         )
-        rejected += null_of(found[0], found[1:]).p <= 0.05
+        rejected += null_of(found[0, 0], found[1:, 0]).p <= 0.05
     assert rejected <= 20  # 10 expected, standard deviation 3.1
 
 
@@ -183,4 +186,4 @@ def test_nulls_that_cannot_be_drawn_are_refused():
     with pytest.raises(ShapeError, match="too few to match"):
         frequency_matched([0, 1], [1.0, 2.0, 3.0], rng)
     with pytest.raises(ShapeError, match="nothing is left"):
-        shuffled_correlations(noise(5, rng), line(5), np.arange(5)[None], [line(5).distance])
+        shuffled_correlations([noise(5, rng)], line(5), np.arange(5)[None], [line(5).distance])

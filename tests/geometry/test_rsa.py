@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from geometry.checks import ShapeError
 from geometry.layouts import cycle, line, pairs_of
-from geometry.rsa import corpus_link, partial_rsa, rsa
+from geometry.rsa import corpus_link, partial_rsa, ranks, rsa
 
 
 def noise(n, rng):
@@ -55,6 +55,10 @@ def test_a_model_that_follows_its_corpus_beats_the_kernel_and_one_that_does_not_
 def test_a_corpus_that_is_its_kernel_leaves_nothing_to_give():
     year = -cycle(12).distance
     assert corpus_link(year, year, year).given_generic is None
+
+
+def test_rounding_makes_no_ranks():
+    assert ranks([0.1 + 0.2, 0.3, 7.0]).tolist() == [1.5, 1.5, 3.0]
 
 
 def test_what_cannot_be_compared_is_refused():
