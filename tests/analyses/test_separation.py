@@ -83,7 +83,7 @@ def test_texts_of_one_kind_are_not_told_apart_and_any_order_gives_the_same(tiny_
     for record in records:
         assert record["blocks"] == [12, 12]
         assert record["permutation"]["null"]["p"] > 0.05
-        assert record["halves"]["across"] == pytest.approx(record["ceiling"], abs=0.05)
+        assert record["halves"]["across"] > record["ceiling"] - 0.05
         tops = [spectrum(first[group][record["layer"]][0]).top(K).vectors for group in groups]
         # 16 of 32 dimensions: what is outside may move the top-k a little
         assert record["overlap"]["value"] == pytest.approx(overlap(*tops), abs=0.05)
