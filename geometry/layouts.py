@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-Kind = Literal["cycle", "line", "grid", "sphere"]
+Kind = Literal["cycle", "line", "grid", "sphere", "part"]
 
 EARTH_KM = 6371.0088
 """Mean radius of the Earth."""
@@ -30,7 +30,8 @@ class Layout:
     """Items in latent order, and what is known of where they lie.
 
     Attributes:
-        kind: ``cycle``, ``line``, ``grid`` or ``sphere``.
+        kind: ``cycle``, ``line``, ``grid`` or ``sphere``; ``part`` where items of one of these are missing, so
+            that what needs equal steps (harmonics, roundness, closure) is not asked.
         distance: between any two items, shape (n, n), symmetric, zero diagonal; in steps, or in km on a sphere.
         lags: class of each pair, shape (n, n), symmetric; pairs of one class are alike if the statistics are
             symmetric. Classes are numbered from 0, the diagonal is -1.
@@ -155,6 +156,38 @@ def sphere(latitude_longitude: ArrayLike, *, bins: int = 12) -> Layout:
     distance = great_circle(points[:, None], points)
     np.fill_diagonal(distance, 0.0)
     return Layout("sphere", distance, distance_bins(distance, bins), points)
+
+
+def part(layout: Layout, keep: Sequence[int]) -> Layout:
+    """Some items of a layout, at the distances that they have in the whole.
+
+    Args:
+        layout: the whole.
+        keep: indices of the items, rising, at least 3.
+
+    Returns:
+        The same layout where all are kept, and of places on the globe a globe; else a layout of kind ``part``.
+        Classes of pairs that have no pair left are gone.
+
+    Raises:
+        ShapeError: fewer than 3 items, or indices that do not rise within the layout.
+
+    Examples:
+        The months without May still have June next to July, and April two steps from June:
+
+        >>> part(cycle(12), [0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]).distance[3, :6]
+        array([3., 2., 1., 0., 2., 3.])
+    """
+    chosen = np.asarray(keep, dtype=np.int64)
+    _at_least_three(len(chosen))
+    if np.any(np.diff(chosen) <= 0) or chosen[0] < 0 or chosen[-1] >= layout.n:
+        raise ShapeError(f"part: expected rising indices below {layout.n}, got {list(keep)}")
+    if len(chosen) == layout.n:
+        return layout
+    here = np.ix_(chosen, chosen)
+    found = np.unique(layout.lags[here], return_inverse=True)[1].reshape(len(chosen), -1) - 1
+    kind = "sphere" if layout.kind == "sphere" else "part"
+    return Layout(kind, layout.distance[here], found, layout.targets[chosen])
 
 
 def unit_sphere(latitude_longitude: ArrayLike) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from geometry.layouts import (
     great_circle,
     grid,
     line,
+    part,
     sphere,
     square,
     unit_sphere,
@@ -114,3 +115,19 @@ def test_impossible_bins_are_refused(bins):
 def test_what_is_no_matrix_over_items_is_refused(matrix, match):
     with pytest.raises(ShapeError, match=match):
         square(matrix, "m")
+
+
+def test_a_part_keeps_distances_and_the_whole_is_no_part():
+    year = cycle(12)
+    few = part(year, [0, 1, 3, 11])
+    assert few.kind == "part" and few.n == 4
+    np.testing.assert_array_equal(few.distance[0], [0, 1, 3, 1])
+    assert few.lags[0, 1] == few.lags[0, 3] == 0 and few.lags[0, 2] == few.lags.max() - 1
+    assert part(year, range(12)) is year
+    assert part(LAYOUTS["sphere"], [0, 2, 4]).kind == "sphere"
+
+
+@pytest.mark.parametrize("keep", [[0, 1, 12], [2, 1, 0], [-1, 0, 1], [0, 0, 1]])
+def test_a_part_of_what_is_not_there_is_refused(keep):
+    with pytest.raises(ShapeError, match="rising indices"):
+        part(cycle(12), keep)
