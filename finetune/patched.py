@@ -195,10 +195,10 @@ def patched_logits(attached: Attached, batch: dict[str, Tensor], patches: Sequen
         LayerError: a block that the model does not have.
         ShapeError: a basis or mean of another width than the model's.
     """
-    _require_mixing(attached)
+    require_mixing(attached)
     names = (BASE, ADAPTER, *(patch.blocks_of for patch in patches))
     layers = sorted({layer for patch in patches for layer in patch.rewrites})
-    edits = {layer: _edit(patches, layer) for layer in layers}
+    edits = {layer: edit_of(patches, layer) for layer in layers}
     with edited_stream(attached.model, edits):
         out = forward_together(attached.model, batch, names)
     return out.logits.unflatten(0, (len(names), -1))
@@ -381,8 +381,17 @@ def _stream(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _edit(patches: Sequence[Patch], layer: int) -> Callable[[Tensor], Tensor]:
-    """The edit of the whole stacked batch at one block: every copy's own rewrite, or none."""
+def edit_of(patches: Sequence[Patch], layer: int) -> Callable[[Tensor], Tensor]:
+    """Make the edit of a whole stacked batch at one block: every copy's own rewrite, or none.
+
+    Args:
+        patches: V of them.
+        layer: the block.
+
+    Returns:
+        A function of the stream of base, adapted model and copies, ((2 + V) * B, T, d), for
+        :func:`geometry.live.intervene.edited_stream`.
+    """
 
     def edit(stream: Tensor) -> Tensor:
         base, adapted, *copies = stream.unflatten(0, (2 + len(patches), -1))
@@ -435,7 +444,8 @@ def _vectors(means: Mapping[int, ArrayLike]) -> dict[int, Tensor]:
     }
 
 
-def _require_mixing(attached: Attached) -> None:
+def require_mixing(attached: Attached) -> None:
+    """Refuse an adapter that peft cannot run beside its base as rows of one batch."""
     if not attached.mixes:
         raise AdapterError(
             f"{attached.folder}: trained whole modules or tokens, so base and adapter cannot be rows of one "

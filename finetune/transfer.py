@@ -80,26 +80,41 @@ def transfer(
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError("max_new_tokens and batch_size must be at least 1")
     require_causal(model)
-    prompts = _prompts(tokenizer, texts, examples or (), context_length(model))
+    prompts = prompt_ids(tokenizer, texts, examples or (), context_length(model))
     room = [min(max_new_tokens, context_length(model) - len(prompt)) for prompt in prompts]
-    stops = _stop_ids(tokenizer)
+    stops = stop_ids(tokenizer)
     answers = [""] * len(prompts)
     random = seeded(sample.seed) if sample else contextlib.nullcontext()
     with random, evaluating(model):
-        for batch in _batches([len(prompt) for prompt in prompts], room, batch_size):
+        for batch in batches([len(prompt) for prompt in prompts], room, batch_size):
             settings = _settings(tokenizer, stops, room[batch[0]], sample)
             written = _generate(model, [prompts[i] for i in batch], settings)
             for i, ids in zip(batch, written, strict=True):
-                answers[i] = _answer(tokenizer, ids, stops)
+                answers[i] = answer_text(tokenizer, ids, stops)
     return answers
 
 
-def _prompts(
+def prompt_ids(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     examples: Sequence[tuple[str, str]],
     limit: int,
 ) -> list[list[int]]:
+    """Tokenise the prompt of each text, and refuse one that leaves no room for an answer.
+
+    Args:
+        tokenizer: of the model that will write.
+        texts: what to rewrite.
+        examples: (source, target) texts that every prompt shows first.
+        limit: positions of the model.
+
+    Returns:
+        Token ids of each prompt, fewer than ``limit``.
+
+    Raises:
+        DataError: a text is empty, or its prompt fills the context.
+        ModelError: the tokenizer has no end-of-text token.
+    """
     prompts = []
     for number, text in enumerate(texts, start=1):
         if not text.strip():
@@ -113,7 +128,7 @@ def _prompts(
     return prompts
 
 
-def _batches(lengths: list[int], room: list[int], size: int) -> Iterator[list[int]]:
+def batches(lengths: list[int], room: list[int], size: int) -> Iterator[list[int]]:
     """Texts of one answer length at a time, longest prompts first, so that little is padded."""
     order = sorted(range(len(lengths)), key=lambda i: (room[i], lengths[i]), reverse=True)
     while order:
@@ -158,8 +173,8 @@ def _generate(model: nn.Module, prompts: list[list[int]], settings: GenerationCo
     return out[:, width:].tolist()
 
 
-def _stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The end-of-text token, and every token that holds a newline."""
+def stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """List the tokens that end an answer: end of text, and every token that holds a newline."""
     # How byte-level and byte-fallback vocabularies spell a newline; the decoded token decides.
     spelt = [
         i for token, i in tokenizer.get_vocab().items() if "Ċ" in token or "\n" in token or "0x0A" in token
@@ -168,7 +183,8 @@ def _stop_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [tokenizer.eos_token_id, *sorted(newlines)]
 
 
-def _answer(tokenizer: PreTrainedTokenizerBase, ids: list[int], stops: list[int]) -> str:
+def answer_text(tokenizer: PreTrainedTokenizerBase, ids: list[int], stops: list[int]) -> str:
+    """Decode what was written up to the first token that ends it: one line without spaces at its ends."""
     end = next((i for i, token in enumerate(ids) if token in stops), len(ids))
     text = tokenizer.decode(ids[: end + 1], skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text.split("\n")[0].strip()
