@@ -256,20 +256,25 @@ def counted(
     return concept.only([item for item in concept.items if item not in gone]), tuple(out)
 
 
-def meeting(concept: Concept, ratio: ArrayLike) -> tuple[Concept, tuple[Excluded, ...]]:
-    """Leave out items until every two of those left have met: a ratio of 0 has no logarithm.
+def meeting(
+    concept: Concept, ratio: ArrayLike, *, allowed: float = 0.0
+) -> tuple[Concept, tuple[Excluded, ...]]:
+    """Leave out items that never met too many of the others: a ratio of 0 has no PMI, and an M* of -2.
 
-    The item with most empty pairs goes first, and the later of two with equally many.
+    The item with most empty pairs goes first, and the later of two with equally many, until none of those left
+    has more than is allowed.
 
     Args:
         concept: items in the order of the matrix.
         ratio: P_ij / (P_i P_j), 0 where two items never met, shape (n, n); the diagonal is not used.
+        allowed: share of the other items that an item may never have met, 0 to below 1. PMI needs 0; M* is
+            bounded, and a few pairs at -2 do less harm than half the items gone.
 
     Returns:
         What is left, and what was left out with its reason.
 
     Raises:
-        DataError: fewer than 5 items are left.
+        DataError: fewer than 5 items are left, or no such share.
         ShapeError: not a symmetric matrix over the items.
 
     Examples:
@@ -277,15 +282,17 @@ def meeting(concept: Concept, ratio: ArrayLike) -> tuple[Concept, tuple[Excluded
         >>> ratio = np.ones((7, 7))
         >>> ratio[0, 3] = ratio[3, 0] = ratio[3, 5] = ratio[5, 3] = 0
         >>> meeting(load("weekdays"), ratio)[1]
-        (Excluded(item='Thursday', because='never met 2 of the others'),)
+        (Excluded(item='Thursday', because='never met 2 of the other 6'),)
     """
+    if not 0 <= allowed < 1:
+        raise DataError(f"allowed: expected a share from 0 to below 1, got {allowed}")
     empty = layouts.square(ratio, "ratio", concept.layout.n) <= 0
     np.fill_diagonal(empty, False)
     left = np.ones(concept.layout.n, dtype=bool)
     out = []
-    while (missed := np.where(left, (empty & left).sum(axis=1), 0)).any():
+    while (missed := np.where(left, (empty & left).sum(axis=1), 0)).max() > allowed * (left.sum() - 1):
         worst = len(missed) - 1 - int(np.argmax(missed[::-1]))
-        out.append(Excluded(concept.items[worst], f"never met {missed[worst]} of the others"))
+        out.append(Excluded(concept.items[worst], f"never met {missed[worst]} of the other {left.sum() - 1}"))
         left[worst] = False
     kept = [item for item, here in zip(concept.items, left, strict=True) if here]
     return concept.only(kept), tuple(out)

@@ -103,7 +103,8 @@ def corpus_link(model: ArrayLike, corpus: ArrayLike, generic: ArrayLike) -> Corp
     Args:
         model: Gram matrix of hidden states over the items, shape (n, n), n >= 5.
         corpus: M* or PMI over the same items.
-        generic: minus the distance of the layout, or a kernel of it.
+        generic: what the corpus must beat: minus the distance of the layout, a kernel of it, or M* of another
+            corpus that the model was not trained on.
 
     Returns:
         Both, their difference, and its jackknife interval: gain -+ t_{n-1} sqrt((n - 1) / n sum (g_i - mean)^2)

@@ -172,11 +172,13 @@ def test_items_that_never_met_are_stated():
         ratio[i, j] = ratio[j, i] = 0
     left, out = meeting(year, ratio)
     assert out == (
-        Excluded("January", "never met 3 of the others"),
-        Excluded("September", "never met 1 of the others"),
+        Excluded("January", "never met 3 of the other 11"),
+        Excluded("September", "never met 1 of the other 10"),
     )
     assert left.layout.n == 10
     assert meeting(year, np.ones((12, 12))) == (year, ())
+    assert [one.item for one in meeting(year, ratio, allowed=0.2)[1]] == ["January"]
+    assert meeting(year, ratio, allowed=0.3)[1] == ()
 
 
 def test_too_few_left_is_an_error_that_says_so():
@@ -185,6 +187,8 @@ def test_too_few_left_is_an_error_that_says_so():
         counted(week, {"Monday": 100, "Friday": 100})
     with pytest.raises(DataError, match="items are left"):
         meeting(week, np.eye(7))
+    with pytest.raises(DataError, match="share from 0 to below 1"):
+        meeting(week, np.ones((7, 7)), allowed=1.0)
     with pytest.raises(DataError, match="no item 'Funday'"):
         week.only(["Funday"])
 
