@@ -10,14 +10,14 @@ nothing can be told.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geometry.checks import ShapeError, rows
-from geometry.circles import fourier_profile, mode_isotropy
+from geometry.circles import mode_isotropy
 from geometry.familywise import max_over
+from geometry.gates import LEVEL, ROUND, SYMMETRIC, Gate, SymmetryVerdict
 from geometry.label_nulls import (
     other_orders,
     shuffled_alignments,
@@ -36,79 +36,6 @@ if TYPE_CHECKING:
 
     from geometry.lattice import Modes
     from geometry.layouts import Layout
-
-SYMMETRIC = 0.01
-"""p value that the symmetry fraction must reach."""
-
-LEVEL = 0.05
-"""p value of the other gates that have one."""
-
-ROUND = 0.7
-"""Isotropy of the first harmonic from which a cloud may be called a circle."""
-
-POWER = 0.8
-"""Share of planted symmetries that must be found before "not shown" is said."""
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One condition of the verdict.
-
-    Attributes:
-        name: of the gate; ``statistics:`` before those of a matrix, ``cloud:`` before those of hidden states.
-        value: the number that was judged; None where it cannot be computed.
-        needed: what it had to reach: a p value at most this where ``p`` is given, else a value above this.
-        p: its chance under shuffled labels; None for gates without one.
-        passed: whether it did.
-        because: the number in words.
-    """
-
-    name: str
-    value: float | None
-    needed: float
-    p: float | None
-    passed: bool
-    because: str
-
-
-@dataclass(frozen=True)
-class SymmetryVerdict:
-    """What may be said, and why.
-
-    Attributes:
-        gates: in the order in which they were asked; all are asked even when one has failed.
-        power: share of planted symmetries that the first gate would have found; None where it was passed.
-    """
-
-    gates: tuple[Gate, ...]
-    power: float | None = None
-
-    @property
-    def failed(self) -> tuple[str, ...]:
-        """Names of the gates that were not passed."""
-        return tuple(gate.name for gate in self.gates if not gate.passed)
-
-    @property
-    def shown(self) -> bool:
-        """Whether every gate was passed."""
-        return not self.failed
-
-    @property
-    def sentence(self) -> str:
-        """The verdict in words, naming every gate that failed.
-
-        Examples:
-            >>> SymmetryVerdict((Gate("cloud: round", 0.4, 0.7, None, False, "isotropy .40"),)).sentence
-            'not shown: fails cloud: round (isotropy .40)'
-        """
-        if self.shown:
-            return "shows the symmetry"
-        reasons = "; ".join(f"{gate.name} ({gate.because})" for gate in self.gates if not gate.passed)
-        if self.power is not None and self.power < POWER:
-            return (
-                f"not resolvable: a planted symmetry is found {self.power:.0%} of the time; fails {reasons}"
-            )
-        return f"not shown: fails {reasons}"
 
 
 def judge(
@@ -198,10 +125,7 @@ def judge_clouds(
     """
     if not clouds:
         raise ShapeError("clouds: expected at least one; capture a layer first")
-    points = [rows(cloud, "cloud") for cloud in clouds]
-    for cloud in points:
-        if len(cloud) != layout.n:
-            raise ShapeError(f"cloud: expected {layout.n} rows, one an item, got {len(cloud)}")
+    points = [_cloud(cloud, at, layout) for at, cloud in enumerate(clouds)]
     orders = _orders(layout, nuisances, draws, rng)
     scores = np.column_stack([_first_mode(cloud, prediction, layout, orders) for cloud in points])
     chances = _chances(scores)
@@ -270,6 +194,8 @@ def _orders(
         raise ShapeError(
             "nuisances: expected at least one; give nuisance_matrices(words), or nothing is ruled out"
         )
+    for name, nuisance in nuisances.items():
+        square(nuisance, f"nuisance {name}", layout.n)
     if draws < 99:
         raise ShapeError(f"draws: expected at least 99 shuffles, got {draws}; no p could be below .01")
     return _with_true(other_orders(layout, draws, rng))
@@ -285,13 +211,23 @@ def _null(observed: float, shuffled: Sequence[float]) -> Null:
     return null_of(observed - 1e-9, shuffled)
 
 
+def _cloud(points: ArrayLike, at: int, layout: Layout) -> NDArray[np.float64]:
+    cloud = rows(points, f"cloud {at}")
+    if len(cloud) != layout.n:
+        raise ShapeError(f"cloud {at}: expected {layout.n} rows, one an item, got {len(cloud)}")
+    if not np.ptp(cloud, axis=0).max(initial=0.0) > 1e-12 * np.abs(cloud).max(initial=0.0):
+        raise ShapeError(
+            f"cloud {at}: all items are equal; leave out the layers where their texts are the same"
+        )
+    return cloud
+
+
 def _first_mode(
     cloud: NDArray[np.float64], prediction: Modes, layout: Layout, orders: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     aligned = shuffled_alignments(cloud, prediction, orders)
     if layout.kind != "cycle":
         return aligned[:, None]
-    fourier_profile(cloud)  # refuses a cloud of equal rows
     return np.column_stack([shuffled_first_shares(cloud, orders), aligned])
 
 

@@ -6,18 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geometry.checks import ShapeError
+from geometry.closed_forms import exponential_cycle_values, open_modes, open_wavenumbers, probe_error_bound
 from geometry.lattice import (
     Modes,
     cycle_modes,
     exponential,
-    exponential_cycle_values,
     fourier_basis,
     gaussian,
     modes,
-    open_modes,
-    open_wavenumbers,
     probe_error,
-    probe_error_bound,
     wrapped,
 )
 from geometry.layouts import cycle, grid, line

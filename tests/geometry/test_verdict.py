@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from geometry.checks import ShapeError
+from geometry.gates import Gate, SymmetryVerdict
 from geometry.lattice import exponential, modes, wrapped
 from geometry.layouts import cycle, grid, line, sphere
 from geometry.nuisances import nuisance_matrices
-from geometry.verdict import Gate, SymmetryVerdict, detection_rate, judge, judge_clouds
+from geometry.verdict import detection_rate, judge, judge_clouds
 
 YEAR, YEARS = cycle(12), line(30)
 NEAR = wrapped(exponential(4.2), 12)(YEAR.distance)
@@ -221,5 +222,7 @@ def test_what_cannot_be_judged_is_refused():
         detection_rate(np.ones((12, 12)), YEAR, rng)
     with pytest.raises(ShapeError, match="all pairs of items are equal"):
         judge(np.ones((12, 12)), YEAR, SPELLING, rng)
-    with pytest.raises(ShapeError, match="all items are equal"):
-        judge_clouds([np.ones((12, 4))], PREDICTED, YEAR, SPELLING, rng)
+    with pytest.raises(ShapeError, match="cloud 1: all items are equal"):
+        judge_clouds([np.eye(12), np.ones((12, 4))], PREDICTED, YEAR, SPELLING, rng)
+    with pytest.raises(ShapeError, match="nuisance length: expected"):
+        judge(NEAR, YEAR, {"length": np.eye(5)}, rng)
