@@ -65,7 +65,7 @@ def other_orders(layout: Layout, draws: int, rng: np.random.Generator) -> NDArra
         Orders in rows, shape (count, n).
 
     Raises:
-        ShapeError: fewer than 2 draws.
+        ShapeError: fewer than 2 draws, or a cycle of 3, which has one order only.
 
     Examples:
         >>> from geometry.layouts import cycle
@@ -74,6 +74,8 @@ def other_orders(layout: Layout, draws: int, rng: np.random.Generator) -> NDArra
     """
     if draws < 2:
         raise ShapeError(f"draws: expected at least 2 shuffles, got {draws}")
+    if count_orders(layout) < 3:
+        raise ShapeError("layout: three items round a cycle have one order; there is nothing to shuffle")
     if layout.kind in {"cycle", "line"} and count_orders(layout) <= EXACT:
         return np.array([order for order in _distinct(layout) if order != tuple(range(layout.n))])
     return rng.permuted(np.tile(np.arange(layout.n), (draws, 1)), axis=1)

@@ -179,6 +179,8 @@ def test_nulls_that_cannot_be_drawn_are_refused():
     rng = np.random.default_rng(0)
     with pytest.raises(ShapeError, match="at least 2 shuffles"):
         other_orders(cycle(12), 1, rng)
+    with pytest.raises(ShapeError, match="have one order"):
+        other_orders(cycle(3), 99, rng)
     with pytest.raises(ShapeError, match="at least 2 items"):
         spectrum_matched(np.ones((1, 4)), rng)
     with pytest.raises(ShapeError, match="distinct indices"):

@@ -145,6 +145,8 @@ def test_too_few_items_are_not_resolvable_and_noise_with_many_is_not_shown():
     few = judge(-cycle(5).distance, cycle(5), {"length": noise(5, rng)}, rng)
     assert few.gates[0].p == pytest.approx(2 / 12)  # 12 orders, and x -> 2 x is one of them
     assert few.power == 0.0 and few.sentence.startswith("not resolvable: a planted symmetry is found 0% of")
+    seasons = judge(-cycle(4).distance, cycle(4), {"length": noise(4, rng)}, rng)
+    assert seasons.gates[0].p == pytest.approx(1 / 3) and seasons.sentence.startswith("not resolvable")
     many = judge(noise(30, rng), YEARS, {"length": noise(30, rng)}, rng, draws=199)
     assert many.power == 1.0 and many.sentence.startswith("not shown: fails statistics: symmetric")
 
