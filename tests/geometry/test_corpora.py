@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from geometry.checks import DataError
-from geometry.corpora import documents, files
+from geometry.corpora import documents, documents_read, files
 
 TEXTS = [
     "It rained.\nAll day.",
@@ -56,6 +56,36 @@ def test_blocks_of_plain_text_are_documents(tmp_path, name):
 def test_a_byte_order_mark_is_no_text(tmp_path):
     assert list(documents(write(tmp_path / "a.txt", b"\xef\xbb\xbfone"))) == ["one"]
     assert list(documents(write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "one"}'))) == ["one"]
+
+
+def arrow(path, texts, column="text"):
+    table = pa.table({column: texts})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as out:
+        out.write_table(table, max_chunksize=2)
+    return path
+
+
+def test_what_datasets_saves_comes_back_as_it_was(tmp_path):
+    assert list(documents(arrow(tmp_path / "data-00000-of-00001.arrow", [*TEXTS, None]))) == TEXTS
+
+
+def test_arrow_is_checked(tmp_path):
+    with pytest.raises(DataError, match="not an Arrow stream"):
+        list(documents(write(tmp_path / "a.arrow", "text, not arrow")))
+    with pytest.raises(DataError, match="has no column 'text', only body"):
+        list(documents(arrow(tmp_path / "b.arrow", ["x"], "body")))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt"])
+def test_how_far_a_corpus_is_read(tmp_path, name):
+    texts = [f"{i} " * 500 for i in range(400)]
+    content = "\n\n".join(texts) if name == "a.txt" else lines({"text": t} for t in texts)
+    write(tmp_path / name, content)
+    write(tmp_path / "b.txt", "the end")
+    shares = [share for _, share in documents_read(tmp_path)]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < 1
+    assert shares[-1] == 1
 
 
 def test_another_field(tmp_path):
