@@ -101,7 +101,7 @@ def _effect_table(found: Facts) -> TableSpec:
         true = found["groups"][r["group"]]["change"]
         rows.append((r["group"], r["layer"], r["effect"], true, _cell(r["correlation"]), _cell(r["ratio"])))
     return TableSpec(
-        "Mean change of the metric, to first order and in truth.",
+        "Mean change of the metric, to first order and in truth; the grey line is the band of random adapters.",
         ("group", "layer", "first order", "truth", "correlation over items", "ratio of sums"),
         tuple(rows),
     )
@@ -220,9 +220,7 @@ def _end(direction: dict[str, Any], sign: int) -> float | None:
 def _cell(record: dict[str, Any]) -> dict[str, Any]:
     if "null" not in record:
         return {"value": record["value"]}
-    null = record["null"]
-    band = {"low": null["low"], "high": null["high"]}
-    return {"value": record["value"], "null": band, "p": null["p"], "verdict": null["verdict"]}
+    return {"value": record["value"], "null": {end: record["null"][end] for end in ("low", "high")}}
 
 
 def _list(names: Sequence[str]) -> str:

@@ -111,10 +111,4 @@ def _token(token: dict[str, Any]) -> str:
 def _cell(record: dict[str, Any]) -> dict[str, Any]:
     if "null" not in record:
         return {"value": record["value"]}
-    null = record["null"]
-    return {
-        "value": record["value"],
-        "null": {"low": null["low"], "high": null["high"]},
-        "p": null["p"],
-        "verdict": null["verdict"],
-    }
+    return {"value": record["value"], "null": {end: record["null"][end] for end in ("low", "high")}}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
+from geometry.nulls import null_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,12 +46,12 @@ def _claim(records: Sequence[dict[str, Any]]) -> str:
     scaled = [r for r in records if r["disattenuated"]]
     if not scaled:
         return f"{told}."
-    lowest, highest = (
-        pick(scaled, key=lambda r: r["disattenuated"]["value"])["disattenuated"] for pick in (min, max)
-    )
+    values = [r["disattenuated"] for r in scaled]
+    lowest, highest = (pick(values, key=lambda found: found["value"]) for pick in (min, max))
+    apart = sum(found["high"] < 0 for found in values)
     return (
-        f"{told}; from the overlap of {scaled[0]['chance']['of']} (0) to that of two halves of one group (1) they "
-        f"reach {_measured(lowest)} to {_measured(highest)}."
+        f"{told}; on the scale from {scaled[0]['chance']['of']} (0) to two halves of one group (1) they reach "
+        f"{_measured(lowest)} to {_measured(highest)}, with the whole interval below 0 in {apart} of {len(values)}."
     )
 
 
@@ -78,7 +79,7 @@ def _section(records: list[dict[str, Any]]) -> Section:
         "differently by almost any change, so read it beside the random adapters.",
         f"The last figure puts the overlap on a scale of its own: 0 is what {records[0]['chance']['of']} give, "
         "1 what two halves of one group reach. Halves are compared with halves on both ends, so that sampling "
-        "noise cancels. The noise of the lower end itself is not in the interval.",
+        "noise cancels. The interval is that of the documents; how far random adapters scatter is the grey band.",
     ]
     worst = max(max(r["outside"]) for r in records)
     if worst > OUTSIDE:
@@ -123,6 +124,9 @@ def _scaled(records: list[dict[str, Any]], name: str) -> FigureSpec:
     found = [r["disattenuated"] or dict.fromkeys(("value", "low", "high")) for r in records]
     ends = (("values", "value"), ("low", "low"), ("high", "high"))
     series = {"name": name} | {many: [f[one] for f in found] for many, one in ends}
+    bands = [_scatter(r) for r in records]
+    if all(bands):
+        series["null"] = {"name": "random adapters"} | {key: [b[key] for b in bands] for key in bands[0]}
     return FigureSpec(
         f"disattenuated-{records[0]['pair'].lower()}",
         "by_layer",
@@ -135,6 +139,16 @@ def _scaled(records: list[dict[str, Any]], name: str) -> FigureSpec:
             "ceiling": {"name": "one subspace", "values": 1.0},
         },
     )
+
+
+def _scatter(record: dict[str, Any]) -> dict[str, float] | None:
+    """The band of random adapters on the scale of which their mean is 0."""
+    chance = record["chance"]
+    room = record["ceiling"] - chance["value"]
+    if room <= 0 or len(chance["samples"]) < 2:
+        return None
+    low, high = null_of(chance["value"], chance["samples"]).band
+    return {"low": (low - chance["value"]) / room, "mean": 0.0, "high": (high - chance["value"]) / room}
 
 
 def _numbers(records: list[dict[str, Any]], first: str, second: str) -> TableSpec:
@@ -169,10 +183,11 @@ def _ends(records: list[dict[str, Any]], first: str, second: str) -> TableSpec:
     rows = []
     for r in records:
         halves = (r["halves"][key] for key in ("first", "second", "across"))
-        rows.append((r["layer"], *halves, r["chance"]["value"], r["disattenuated"], *r["outside"]))
+        rows.append((r["layer"], *halves, r["chance"]["value"], r["disattenuated"], max(r["outside"])))
     return TableSpec(
         f"Where the scale ends: mean overlaps between random halves of the documents, within a group, across both, "
-        f"and across under {records[0]['chance']['of']}. Last, the share of E|d|² that the joint basis leaves out.",
-        ("layer", *columns, f"outside, {first}", f"outside, {second}"),
+        f"and across under {records[0]['chance']['of']}. Last, the share of E|d|² that the joint basis leaves out, "
+        "of the group where it is larger.",
+        ("layer", *columns, "outside"),
         tuple(rows),
     )
