@@ -253,6 +253,14 @@ def weights(
             help="The model they were trained on, for what lies in its weights.", show_default=False
         ),
     ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=PATH of texts (JSONL) that --base reads, for what fires on them; may be given more than "
+            "once.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/weights/<run id>.")
     ] = None,
@@ -264,12 +272,13 @@ def weights(
     """Describe adapters in weight space, without running a model, and write a page.
 
     Spectra, ranks and scale of every update, and how adapters lie to each other. With --base also how
-    each update lies in the weight that it changes, and intruder dimensions.
+    each update lies in the weight that it changes, and intruder dimensions. With --texts, which the base
+    reads once, also which ranks fire on them.
     """
     from analyses import jobs
     from analyses.weight_report import WeightRequest
 
-    request = WeightRequest(tuple(adapter), random_adapters, seed)
+    request = WeightRequest(tuple(adapter), random_adapters, seed, options.named_paths(texts or []))
     jobs.require_room(out, "weights")
     model = base and options.load(base, dtype="float32", device="cpu", revision=revision)
     options.show_page(jobs.weights(model or None, request, out), as_json=json)

@@ -295,27 +295,29 @@ def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> 
     Raises:
         InputError: see :func:`analyses.weight_report.weight_report`.
     """
+    from analyses.run_names import in_words
     from analyses.weight_page import weight_claims, weight_sections
     from analyses.weight_report import weight_report
 
     with watched("weighing") as show:
         facts = plain(weight_report(request, loaded, progress=show))
-    files = {a["name"]: Path(a["folder"], "adapter_model.safetensors") for a in facts["adapters"]}
+    files = {a["name"]: Path(a["folder"], WEIGHTS) for a in facts["adapters"]}
     identity = {
         "base": loaded and base_record(loaded),
         "random_adapters": request.n_random,
         "seed": request.seed,
     }
-    made = manifest(files=files, **identity)
+    read = {f"texts {name}": path for name, path in request.texts.items()}
+    made = manifest(files={**files, **read}, **identity)
     report = Report(
         command="weights",
-        title=f"{' and '.join(files)} in weight space",
+        title=f"{in_words(list(files))} in weight space",
         claims=weight_claims(facts),
         sections=weight_sections(facts),
         facts=facts,
         manifest=made,
     )
-    return write(report, _place(out, "weights", identity, adapters=made["files"]))
+    return write(report, _place(out, "weights", identity, files=made["files"]))
 
 
 def style(loaded: Loaded, data: StyleData, recipe: Recipe, out: Path) -> Path:

@@ -58,7 +58,7 @@ def against_base(
                 wanted.setdefault(update.module, []).append((name, update))
     records = []
     for done, (module, updates) in enumerate(wanted.items()):
-        progress(f"placing {module}", 0.2 + 0.8 * done / len(wanted))
+        progress(f"placing {module}", done / len(wanted))
         weight = weight_of(base, module)
         svd = WeightSVD.of(weight)  # once for all adapters
         records += [{"adapter": name, **_record(update, weight, svd, n, rng)} for name, update in updates]

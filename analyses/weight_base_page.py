@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from analyses.digits import digits
-from analyses.module_maps import LONGEST, cell, layer_map
+from analyses.module_maps import LONGEST, cell, layer_map, said
 from analyses.report import FigureSpec, Section, TableSpec
+from analyses.run_names import in_words
 from analyses.weight_base import BANDS, KS, THRESHOLDS
 
 Facts = dict[str, Any]
@@ -18,7 +19,8 @@ _K, _THRESHOLD = KS.index(10), THRESHOLDS.index(0.5)
 
 def base_claims(facts: Facts) -> list[str]:
     """Findings that need the base, a sentence each; none without it."""
-    return [_intruder_claim(found) for found in facts["placement"] if found["side"] == "left"]
+    left = [found for found in facts["placement"] if found["side"] == "left"]
+    return [_intruder_claim(left)] if left else []
 
 
 def base_sections(facts: Facts) -> list[Section]:
@@ -35,13 +37,18 @@ def base_sections(facts: Facts) -> list[Section]:
     return sections
 
 
-def _intruder_claim(found: dict[str, Any]) -> str:
-    record = found["intruders"][_K][_THRESHOLD]
-    null = record["null"]
+def _intruder_claim(left: list[dict[str, Any]]) -> str:
+    counts = []
+    for found in left:
+        record = found["intruders"][_K][_THRESHOLD]
+        null = record["null"]
+        counts.append(
+            f"{digits(int(record['value']))} in `{found['adapter']}` ({said(null['verdict'])} the "
+            f"{digits(null['mean'], 2)} of matched random updates)"
+        )
     return (
-        f"`{found['adapter']}` brings {digits(int(record['value']))} intruder dimensions among the top 10 left "
-        f"directions of {found['modules']} weights (|cos| below 0.5), where matched random updates bring "
-        f"{digits(null['mean'], 2)}; other choices of 10 and 0.5 give other counts, listed below."
+        f"Intruder dimensions among the top 10 left directions of each weight (|cos| below 0.5): {in_words(counts)}; "
+        "other choices of 10 and 0.5 give other counts, listed below."
     )
 
 

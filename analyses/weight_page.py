@@ -13,6 +13,7 @@ from analyses.digits import digits
 from analyses.module_maps import LONGEST, cell, count_verdicts, layer_map, percent, place, span
 from analyses.report import FigureSpec, Section, TableSpec
 from analyses.weight_base_page import base_claims, base_sections
+from analyses.weight_data_page import data_claims, data_sections
 from analyses.weight_pair_page import pair_claim, pair_section, writers_section
 
 if TYPE_CHECKING:
@@ -25,18 +26,17 @@ def weight_claims(facts: Facts) -> tuple[str, ...]:
     """The findings that open the page, a sentence each."""
     claims = [_strength_claim(facts, adapter) for adapter in facts["adapters"]]
     claims += [pair_claim(pair) for pair in facts["pairs"]]
-    return (*claims, *base_claims(facts))
+    return (*claims, *data_claims(facts), *base_claims(facts))
 
 
 def weight_sections(facts: Facts) -> tuple[Section, ...]:
     """Everything that supports the findings."""
-    numbered = list(enumerate((a for a in facts["adapters"] if a["active"]), 1))
     sections = [_read(facts)]
-    for number, adapter in numbered:
+    for number, adapter in enumerate(facts["adapters"], 1):
         sections += [_strength(facts, adapter, number), _directions(facts, adapter, number)]
     sections += [pair_section(pair, number) for number, pair in enumerate(facts["pairs"], 1)]
     sections += [writers_section(w, number) for number, w in enumerate(facts["writers"], 1)]
-    return (*sections, *base_sections(facts))
+    return (*sections, *data_sections(facts), *base_sections(facts))
 
 
 def modules_of(facts: Facts, adapter: dict[str, Any]) -> list[dict[str, Any]]:
@@ -46,8 +46,6 @@ def modules_of(facts: Facts, adapter: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _strength_claim(facts: Facts, adapter: dict[str, Any]) -> str:
     name = adapter["name"]
-    if not adapter["active"]:
-        return f"`{name}` is inactive: every one of its {adapter['updates']} updates is exactly 0."
     modules = [m for m in modules_of(facts, adapter) if m["live"]]
     if not adapter["whole"]:
         return (

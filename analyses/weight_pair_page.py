@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from analyses.digits import digits
-from analyses.module_maps import LONGEST, cell, count_verdicts, place, said, short_names
+from analyses.module_maps import LONGEST, by_projection, cell, count_verdicts, place, said
 from analyses.report import FigureSpec, Section, TableSpec
+
+_SAME = ("1 is the same subspace, and training alone can lift it.", "random subspaces (Haar)")
 
 
 def pair_claim(pair: dict[str, Any]) -> str:
@@ -50,9 +52,15 @@ def pair_section(pair: dict[str, Any], number: int) -> Section:
         f"{names}: do they agree",
         tuple(text),
         figures=(
-            _by_projection(pair, "cosine", f"cosine-{number}", "cosine of the updates"),
-            _by_projection(pair, "reads", f"phi-a-{number}", "φ on the A side (reads)"),
-            _by_projection(pair, "writes", f"phi-b-{number}", "φ on the B side (writes)"),
+            by_projection(
+                modules,
+                "cosine",
+                f"cosine-{number}",
+                "cosine of the updates",
+                says=("0 is no agreement, −1 the opposite change.", "matched random updates"),
+            ),
+            by_projection(modules, "reads", f"phi-a-{number}", "φ on the A side (reads)", says=_SAME),
+            by_projection(modules, "writes", f"phi-b-{number}", "φ on the B side (writes)", says=_SAME),
             *(
                 _grid(pair, side, f"grid-{letter}-{number}")
                 for side, letter in (("reads", "a"), ("writes", "b"))
@@ -60,8 +68,9 @@ def pair_section(pair: dict[str, Any], number: int) -> Section:
         ),
         tables=(
             TableSpec(
-                "Over all directions that are not dead. Cosines have the band of matched random updates, overlaps "
-                "the closed-form band of random subspaces.",
+                f"The {min(LONGEST, len(modules))} of {len(modules)} modules with the largest |cosine|, over all "
+                "directions that are not dead. Cosines have the band of matched random updates, overlaps the "
+                "closed-form band of random subspaces.",
                 ("module", "cosine", "φ, reads (A)", "φ, writes (B)"),
                 tuple(
                     (place(m), cell(m["cosine"]), cell(m["reads"]), cell(m["writes"]))
@@ -69,29 +78,6 @@ def pair_section(pair: dict[str, Any], number: int) -> Section:
                 ),
             ),
         ),
-    )
-
-
-def _by_projection(pair: dict[str, Any], key: str, name: str, label: str) -> FigureSpec:
-    layers = sorted({m["layer"] for m in pair["modules"] if m["layer"] is not None}) or [0]
-    projections = list(dict.fromkeys(m["projection"] for m in pair["modules"]))
-    series = []
-    for projection, short in zip(projections, short_names(projections), strict=True):
-        found = {m["layer"]: m[key] for m in pair["modules"] if m["projection"] == projection}
-        records = [found.get(layer, found.get(None) if len(found) == 1 else None) for layer in layers]
-        null = {
-            end: [r["null"][end] if r and "null" in r else None for r in records]
-            for end in ("mean", "low", "high")
-        }
-        null["name"] = "matched random updates" if key == "cosine" else "random subspaces (Haar)"
-        series.append({"name": short, "values": [r and r["value"] for r in records], "null": null})
-    says = (
-        "0 is no agreement, −1 the opposite change. The band is that of matched random updates."
-        if key == "cosine"
-        else "1 is the same subspace. The band is that of random subspaces; training alone can lift it."
-    )
-    return FigureSpec(
-        name, "by_layer", f"By layer, {label}. {says}", {"layers": layers, "y_label": label, "series": series}
     )
 
 

@@ -1,20 +1,23 @@
 """What adapters are in weight space: their updates, read from files, without running a model.
 
 Spectra of every update come from its factors; pairs of adapters are compared module by module; with the base,
-:mod:`analyses.weight_base` says where each update lies in the weight that it changes.
+:mod:`analyses.weight_base` says where each update lies in the weight that it changes; with texts as well, one pass
+of the base gives :mod:`analyses.weight_data` what each update does to them.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from analyses.floors import with_haar, with_null
+from analyses.run_names import short_names
 from analyses.weight_base import against_base, placement
+from analyses.weight_data import on_data
 from finetune.adapter_folder import require_same_base
 from finetune.deltas import read_updates, require_one_space, with_whole_updates
 from geometry.alignment import DEAD, live_ranks, phi, phi_by_chance, update_cosine
@@ -42,11 +45,13 @@ class WeightRequest:
         adapters: PEFT folders; every two are compared.
         n_random: random updates of each null, at least 2.
         seed: of the random updates.
+        texts: name of a group -> JSONL file of texts that the base reads; none for what is in the files alone.
     """
 
     adapters: tuple[Path, ...]
     n_random: int = 8
     seed: int = 0
+    texts: dict[str, Path] = field(default_factory=dict)
 
 
 def weight_report(
@@ -55,27 +60,35 @@ def weight_report(
     """Describe adapters in weight space.
 
     Args:
-        request: adapters and nulls.
+        request: adapters, nulls and texts.
         base: the base that all of them were trained on; None leaves out what needs it.
         progress: is called with what is being done and the share that is done.
 
     Returns:
         Facts, JSON-able: ``adapters``; ``modules``, one record for each update; ``pairs`` of adapters;
         ``writers``, the overlap of what modules of one adapter write; ``against_base``, one record for each
-        update, and ``placement``, their sums, both empty without a base.
+        update, and ``placement``, their sums, both empty without a base; ``on_data``, one record for each group
+        of texts.
 
     Raises:
-        AdapterError: see :func:`finetune.deltas.read_updates`; or the base is another than an adapter's.
-        DataError: fewer than 2 random updates, no adapter, or one that is given twice.
+        AdapterError: see :func:`finetune.deltas.read_updates`; an adapter that changes nothing; or the base is
+            another than an adapter's.
+        DataError: fewer than 2 random updates, no adapter, or one that is given twice; texts without a base, or
+            that cannot be read.
+        ModelError: see :func:`analyses.weight_data.on_data`.
     """
     if request.n_random < 2:
         raise DataError(f"{request.n_random} random updates make no null; ask for 2 or more")
+    if request.texts and base is None:
+        raise DataError("texts are read by the base; give --base, or leave out --texts")
     rng = np.random.default_rng(request.seed)
-    adapters = {name: read_updates(folder) for name, folder in _names(request.adapters).items()}
+    adapters = {name: read_updates(folder) for name, folder in _named(request.adapters).items()}
     if base is not None:
         for name, adapter in adapters.items():
             require_same_base(base, adapter.folder)
             adapters[name] = with_whole_updates(adapter, base)
+    for adapter in adapters.values():
+        _require_active(adapter)
     progress("reading spectra", 0.0)
     chance = _ByChance(request.n_random, rng)
     modules = [
@@ -89,9 +102,9 @@ def weight_report(
             "other": other,
             **_pair(adapters[one], adapters[other], request.n_random, rng),
         })
-    records = (
-        [] if base is None else against_base(adapters, base, n=request.n_random, rng=rng, progress=progress)
-    )
+    chances: dict[str, Any] = {"n": request.n_random, "rng": rng, "progress": progress}
+    records = [] if base is None else against_base(adapters, base, **chances)
+    data = [] if base is None else on_data(adapters, base, request.texts, **chances)
     return {
         "base": None if base is None else base.name,
         "random": request.n_random,
@@ -103,7 +116,16 @@ def weight_report(
         "writers": [{"adapter": name, **found} for name, a in adapters.items() if (found := _writers(a))],
         "against_base": records,
         "placement": placement(records),
+        "on_data": data,
     }
+
+
+def _require_active(adapter: AdapterUpdates) -> None:
+    if not any(update.delta.norm() > 0 for update in adapter.updates):
+        raise AdapterError(
+            f"{adapter.folder}: is inactive, each of its {len(adapter.updates)} updates is exactly 0; train it, or "
+            "name another"
+        )
 
 
 class _ByChance:
@@ -124,18 +146,12 @@ class _ByChance:
         return self._drawn[key]
 
 
-def _names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name adapters after their folders, with as much of the path as tells them apart."""
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
     if not folders:
         raise DataError("no adapter; give --adapter FOLDER, more than once to compare")
-    paths = [Path(folder).resolve() for folder in folders]
-    if len(set(paths)) < len(paths):
+    if len({Path(folder).resolve() for folder in folders}) < len(folders):
         raise DataError("an adapter is given twice; every number would be that of an adapter with itself")
-    for length in range(1, max(len(p.parts) for p in paths) + 1):
-        names = ["/".join(p.parts[-length:]) for p in paths]
-        if len(set(names)) == len(names):
-            break
-    return dict(zip(names, map(Path, folders), strict=True))
+    return short_names(folders)
 
 
 def _adapter(name: str, adapter: AdapterUpdates, base: Loaded | None) -> dict[str, Any]:
@@ -156,7 +172,6 @@ def _adapter(name: str, adapter: AdapterUpdates, base: Loaded | None) -> dict[st
         "base": adapter.base,
         "updates": len(adapter.updates),
         "norm": norm,
-        "active": norm > 0 or not whole,
         "whole": whole,
         "notes": notes,
     }

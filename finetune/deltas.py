@@ -181,7 +181,11 @@ def whole_update(update: Update, weight: np.ndarray) -> LowRank:
     if update.magnitude is None:
         return update.delta
     moved = weight + update.delta.dense()
-    rescale = update.magnitude / np.linalg.norm(moved, axis=1)
+    norms = np.linalg.norm(moved, axis=1)
+    # untrained magnitudes are the norms of the rows in float32: their rounding must not pass for an update
+    if update.delta.norm() == 0 and np.allclose(update.magnitude, norms, rtol=1e-5, atol=0):
+        return update.delta
+    rescale = update.magnitude / norms
     u, s, vt = np.linalg.svd(rescale[:, None] * moved - weight, full_matrices=False)
     return LowRank(u * s, vt)
 

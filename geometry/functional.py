@@ -113,26 +113,22 @@ class Inputs:
             raise ShapeError("update: reads outside the basis; make the basis of all updates asked about")
         return LowRank(update.b, read @ self._root, update.scale)
 
-    def gain(self, update: LowRank) -> float:
-        """How much more of an update the data excite than evenly spread inputs of the same size would.
+    def even_norm(self, update: LowRank) -> float:
+        """What the output change of an update would be if inputs of this size came evenly from everywhere.
 
-        ||D S^(1/2)||_F over ||D||_F sqrt(E|x|^2 / d).
+        The norm of :meth:`seen_by` over this is the gain of the data: 0 where nothing of the update fires, up to
+        sqrt(d) where it reads exactly what all inputs have in common.
 
         Args:
-            update: of this module, not zero.
+            update: of this module.
 
         Returns:
-            0 (nothing of it fires) to sqrt(d) (it reads exactly where all inputs lie); 1 on even inputs.
-
-        Raises:
-            ShapeError: see :meth:`seen_by`; or the update or every input is zero.
+            ||D||_F sqrt(E|x|^2 / d), a root mean square over tokens.
 
         Examples:
             >>> inputs = Inputs(9, np.eye(2), np.array([[4.0, 0.0], [0.0, 0.0]]), 4.0)
-            >>> inputs.gain(LowRank([[1.0]], [[1.0, 0.0]]))
+            >>> update = LowRank([[1.0]], [[1.0, 0.0]])
+            >>> float(inputs.seen_by(update).norm() / inputs.even_norm(update))
             1.414...
         """
-        even = update.norm() * np.sqrt(self.mean_square / len(self.basis))
-        if not even:
-            raise ShapeError("gain: the update or all of its inputs are zero; leave it out")
-        return self.seen_by(update).norm() / float(even)
+        return update.norm() * float(np.sqrt(self.mean_square / len(self.basis)))

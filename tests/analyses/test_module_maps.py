@@ -16,6 +16,15 @@ def test_modules_are_laid_out_by_layer_and_projection_with_gaps_where_there_is_n
     assert [place(r) for r in records] == ["layer 1 attn.q", "head", "layer 1 mlp.up"]
 
 
+def test_layers_run_across_where_projections_are_fewer_and_there_is_room():
+    records = [{"layer": i, "projection": "attn.q"} for i in range(3)]
+    shape = layer_map(records, [1.0, 2.0, 3.0])
+    assert (shape["rows"], shape["columns"], shape["values"]) == (["q"], [0, 1, 2], [[1.0, 2.0, 3.0]])
+    assert shape["x_label"] == "layer"
+    many = [{"layer": i, "projection": "attn.q"} for i in range(13)]
+    assert layer_map(many, list(range(13)))["columns"] == ["q"]
+
+
 def test_names_keep_what_tells_them_apart():
     assert short_names(["attn.c_proj", "mlp.c_proj"]) == ["attn.c_proj", "mlp.c_proj"]
 
@@ -30,7 +39,8 @@ def test_a_number_without_a_null_is_a_bare_number():
 def test_verdicts_are_counted_in_three_words():
     records = [{"null": {"verdict": v}} for v in ("above", "below", "above", "not distinguishable")]
     said = count_verdicts(records, "chance")
-    assert said.startswith("above chance in 2 of 4 modules, not distinguishable from chance in 1")
+    assert said == "above chance in 2 of 4 modules, not distinguishable in 1, below in 1"
+    assert count_verdicts(records[3:], "chance") == "not distinguishable from chance in 1 of 1 modules"
     assert count_verdicts([], "chance") == "there is nothing to compare"
 
 

@@ -18,10 +18,12 @@ from analyses.weight_base import KS, THRESHOLDS
 from analyses.weight_page import weight_claims, weight_sections
 from analyses.weight_report import WeightRequest, weight_report
 from finetune.deltas import weight_of
+from finetune.module_inputs import module_inputs
 from geometry.alignment import WeightSVD
 from geometry.checks import AdapterError, DataError
 from geometry.nulls import haar_basis
-from geometry.spectra import effective_rank
+from geometry.spectra import effective_rank, spectrum
+from tests.conftest import SENTENCES
 
 SHAPES = {"attn.c_attn": (96, 32), "attn.c_proj": (32, 32), "mlp.c_proj": (32, 128)}
 BLOCKS = 3
@@ -46,8 +48,9 @@ def write_adapter(folder, *, seed=0, rank=4, scale=0.05, factors=None, **config)
     return folder
 
 
-def facts_of(*folders, base=None, n=4, seed=0):
-    return plain(weight_report(WeightRequest(folders, n, seed), base, progress=lambda what, share: None))
+def facts_of(*folders, base=None, n=4, seed=0, texts=()):
+    request = WeightRequest(folders, n, seed, dict(texts))
+    return plain(weight_report(request, base, progress=lambda what, share: None))
 
 
 def test_spectra_are_those_of_the_dense_update_and_know_their_scale(tmp_path):
@@ -123,12 +126,40 @@ def test_dead_ranks_are_counted_and_a_zero_update_has_no_direction(tmp_path):
     assert "transformer.h.1.attn.c_proj" not in compared
 
 
-def test_an_inactive_adapter_is_called_so(tmp_path):
+def still(folder):
     zero = {f"transformer.h.{i}.{p}": (np.zeros((out, 4)), np.ones((4, width)))
             for i in range(BLOCKS) for p, (out, width) in SHAPES.items()}  # fmt: skip
-    facts = facts_of(write_adapter(tmp_path / "still", factors=zero))
-    assert "`still` is inactive" in weight_claims(facts)[0]
-    assert [s.title for s in weight_sections(facts)] == ["What was read"]
+    return write_adapter(folder, factors=zero)
+
+
+def with_magnitudes(folder, magnitude):
+    """Make it DoRA, with magnitudes that depend on the module and its number of rows."""
+    file = folder / "adapter_model.safetensors"
+    weights = load_file(file)
+    for key in [k for k in weights if "lora_B" in k]:
+        module = key.removeprefix("base_model.model.").removesuffix(".lora_B.weight")
+        name = key.replace("lora_B.weight", "lora_magnitude_vector")
+        weights[name] = torch.as_tensor(magnitude(module, len(weights[key])), dtype=torch.float32)
+    save_file(weights, file)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    return folder
+
+
+def test_an_inactive_adapter_is_refused_also_as_dora(tmp_path, fresh):
+    loaded = fresh("gpt2")
+    plain_one = still(tmp_path / "still")
+    dora = with_magnitudes(
+        still(tmp_path / "dora"), lambda name, _: np.linalg.norm(weight_of(loaded, name), axis=1)
+    )
+    for folder, base in ((plain_one, None), (plain_one, loaded), (dora, None), (dora, loaded)):
+        with pytest.raises(AdapterError, match="is inactive, each of its 9 updates is exactly 0"):
+            facts_of(write_adapter(tmp_path / "active"), folder, base=base)
+    moved = with_magnitudes(
+        still(tmp_path / "moved"), lambda name, _: 1.01 * np.linalg.norm(weight_of(loaded, name), axis=1)
+    )
+    (adapter,) = facts_of(moved, base=loaded)["adapters"]
+    assert adapter["norm"] > 0
 
 
 def test_modules_of_other_shapes_and_modules_of_one_adapter_alone_are_not_compared(tmp_path):
@@ -187,15 +218,7 @@ def test_a_random_update_of_the_same_strength_has_the_intruders_of_the_null(tmp_
 
 
 def test_dora_is_named_and_not_called_an_update_without_its_base(tmp_path):
-    folder = write_adapter(tmp_path / "dora")
-    file = folder / "adapter_model.safetensors"
-    weights = load_file(file)
-    for key in [k for k in weights if "lora_B" in k]:
-        name = key.replace("lora_B.weight", "lora_magnitude_vector")
-        weights[name] = torch.ones(len(weights[key]), dtype=torch.float64)
-    save_file(weights, file)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True}))
+    folder = with_magnitudes(write_adapter(tmp_path / "dora"), lambda _, rows: np.ones(rows))
     facts = facts_of(folder)
     assert not facts["adapters"][0]["whole"]
     assert "cannot be told" in weight_claims(facts)[0]
@@ -208,6 +231,8 @@ def test_requests_that_make_no_null_or_compare_an_adapter_with_itself_are_refuse
         facts_of(folder, n=1)
     with pytest.raises(DataError, match="no adapter"):
         facts_of()
+    with pytest.raises(DataError, match="give --base"):
+        facts_of(folder, texts={"style": tmp_path / "texts.jsonl"})
     with pytest.raises(DataError, match="given twice"):
         facts_of(folder, tmp_path / "." / "one")
     with pytest.raises(AdapterError, match="has no module"):
@@ -224,6 +249,60 @@ def test_the_same_seed_gives_the_same_facts(tmp_path):
 
 
 @pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    lines = [json.dumps({"id": str(i), "text": text}) for i, text in enumerate(SENTENCES)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def first_inputs(loaded):
+    """The mean direction of what the first c_attn reads, and one that these texts hardly have."""
+    basis = np.eye(32)
+    inputs = module_inputs(
+        loaded, {"transformer.h.0.attn.c_attn": basis}, SENTENCES, progress=lambda share: None
+    )["transformer.h.0.attn.c_attn"]
+    found = spectrum(inputs.second)
+    return found.vectors[:, [0]].T, found.vectors[:, [-1]].T
+
+
+def test_on_data_a_planted_reader_gains_a_silent_rank_is_counted_and_copies_respond_alike(
+    tmp_path, fresh, texts
+):
+    loaded = fresh("gpt2")
+    strong, weak = first_inputs(loaded)
+    name = "transformer.h.0.attn.c_attn"
+    out = haar_basis(96, 4, np.random.default_rng(1))
+    lasting = np.vstack([strong, 0.02 * weak, 0 * strong, 0 * strong])
+    reader = write_adapter(tmp_path / "reader", factors={name: (out, lasting)})
+    copy = write_adapter(tmp_path / "copy", factors={name: (out, lasting)})
+    facts = facts_of(reader, copy, base=loaded, n=8, texts={"style": texts})
+    (data,) = facts["on_data"]
+    record = next(m for m in data["modules"] if m["module"] == name)
+    in_weights = next(m for m in facts["modules"] if m["module"] == name)
+    assert (in_weights["live"], record["live"], record["silent"]) == (2, 1, 1)
+    assert record["gain"]["null"]["verdict"] == "above"
+    assert record["effective_rank"]["value"] == pytest.approx(1, abs=1e-3)
+    others = [m["gain"]["null"]["verdict"] for m in data["modules"] if m["module"] != name]
+    assert others.count("not distinguishable") >= len(others) - 2
+    (pair,) = data["pairs"]
+    assert len(pair["modules"]) == 9
+    for module in pair["modules"]:
+        assert module["overlap"]["value"] == pytest.approx(1)
+        assert module["cosine"]["value"] == pytest.approx(1)
+    assert "1 of 34 in `reader`" in next(c for c in weight_claims(facts) if "never fire" in c)
+
+
+def test_strangers_do_not_respond_alike_beyond_chance(tmp_path, fresh, texts):
+    one, other = (write_adapter(tmp_path / name, seed=seed) for name, seed in (("one", 1), ("other", 2)))
+    (data,) = facts_of(one, other, base=fresh("gpt2"), n=20, texts={"style": texts})["on_data"]
+    (pair,) = data["pairs"]
+    for key in ("overlap", "cosine"):
+        verdicts = [m[key]["null"]["verdict"] for m in pair["modules"]]
+        assert verdicts.count("not distinguishable") >= len(verdicts) - 2
+
+
+@pytest.fixture
 def undrawn(monkeypatch):
     """Leave the pictures out: their functions have tests of their own, and take most of the time."""
     import analyses.plots
@@ -231,14 +310,15 @@ def undrawn(monkeypatch):
     monkeypatch.setattr(analyses.plots, "save", lambda figure, stem: "<svg></svg>")
 
 
-def test_the_command_writes_a_page_that_says_every_section(tmp_path, tiny_folders, undrawn, capsys):
+def test_the_command_writes_a_page_that_says_every_section(tmp_path, tiny_folders, texts, undrawn, capsys):
     folders = [write_adapter(tmp_path / name, seed=i) for i, name in enumerate(("one", "two"))]
     base = str(tiny_folders("gpt2"))
     adapters = [word for folder in folders for word in ("--adapter", str(folder))]
     assert (
-        run(["weights", *adapters, "--base", base, "--out", str(tmp_path / "page"), "--random-adapters", "2"])
+        run(["weights", *adapters, "--base", base, "--texts", f"style={texts}", "--out", str(tmp_path / "page"),
+             "--random-adapters", "2"])
         == 0
-    )
+    )  # fmt: skip
     assert capsys.readouterr().out.strip() == str(tmp_path / "page" / "report.html")
     report = read_report(tmp_path / "page")
     titles = " | ".join(section.title for section in report.sections)
@@ -249,9 +329,12 @@ def test_the_command_writes_a_page_that_says_every_section(tmp_path, tiny_folder
         "residual stream",
         "intruder",
         "beside the base",
+        "what fires",
+        "respond alike",
     ):
         assert words in titles
     assert report.manifest["files"]["one"]["sha256"]
+    assert report.manifest["files"]["texts style"]["path"] == str(texts)
     text = (tmp_path / "page" / "report.html").read_text()
     assert "null" in text
 

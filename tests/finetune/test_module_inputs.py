@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.deltas import read_updates, weight_of, with_whole_updates
+from finetune.deltas import read_updates, with_whole_updates
 from finetune.module_inputs import module_inputs
 from geometry.checks import DataError, ModelError
 from geometry.functional import reading_basis
