@@ -33,7 +33,8 @@ class MaxNull:
             multiple of 1 / (n + 1).
         p_normal: the same chance if the samples are normal: L times the two-sided p of ``t`` under Student's
             t with n - 1 degrees of freedom (Bonferroni), at most 1. With few samples ``p`` cannot be small;
-            this one can, and rests on an assumption.
+            this one can, and rests on an assumption. Keep counts such as k90 out: few samples of a count tie,
+            and anything is far from samples without spread. Numbers whose samples are all equal are skipped.
         adjusted: for each number, the share of rows that lie as far out anywhere; those at most a are the
             layers that stand out at family-wise level a. Length L; its smallest entry is ``p``.
         n: number of null samples.
@@ -84,6 +85,7 @@ def max_over(observed: ArrayLike, samples: ArrayLike) -> MaxNull:
     t = _studentised(np.concatenate([observed, samples]))
     farthest = np.abs(t).max(axis=1)
     own = np.abs(t[0])
+    spread = np.ptp(samples, axis=0) > 0
     # equal rows must count as equal, whatever order their sums were taken in
     as_far = farthest[None] >= own[:, None] * (1 - 1e-9)
     where = int(own.argmax())
@@ -91,7 +93,7 @@ def max_over(observed: ArrayLike, samples: ArrayLike) -> MaxNull:
         where=where,
         t=float(t[0, where]),
         p=float(as_far[where].mean()),
-        p_normal=_bonferroni(own[where], n, len(own)),
+        p_normal=_bonferroni(own[spread].max(initial=0.0), n, len(own)),
         adjusted=tuple(float(share) for share in as_far.mean(axis=1)),
         n=n,
     )

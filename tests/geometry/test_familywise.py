@@ -125,6 +125,8 @@ def test_rounding_is_no_outlier_and_a_null_without_spread_is():
     found = max_over([0.3001, 0.0], [[0.3, 0.0]] * 9)
     assert (found.where, found.p) == (0, 0.1)
     assert np.isfinite(found.t)
+    # three tied counts have no spread to be normal with
+    assert found.p_normal == max_over([9.0], [[8.0]] * 3).p_normal == 1.0
 
 
 def test_rows_that_do_not_fit_are_refused():
