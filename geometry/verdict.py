@@ -1,11 +1,11 @@
 """May it be said that a concept shows its symmetry? Gates, each with its number, and the one that failed.
 
-The rule was fixed before any model was looked at. A matrix of co-occurrence must depend on the lag beyond what
-99 % of shuffled labels do, near items must be more alike, a cycle must close and a line must not, and likeness
-must survive what spelling and frequency explain. A cloud of hidden states must have the predicted first mode
-beyond the best that shuffled labels reach over all layers and templates looked at, a cycle must be round, and it
-too must survive spelling and frequency. Where a planted symmetry would have been missed, the verdict is that
-nothing can be told.
+The rule was fixed before any model was looked at. A matrix of co-occurrence must depend on the lag beyond
+what 99 % of shuffled labels do, near items must be more alike, a cycle must close and a line must not, a line
+must be graded and no step between two groups, and likeness must survive what spelling and frequency explain.
+A cloud of hidden states must have the predicted first mode beyond the best that shuffled labels reach over
+all layers and templates looked at, a cycle must be round, and it too must survive spelling and frequency.
+Where a planted symmetry would have been missed, the verdict is that nothing can be told.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from geometry.lattice import Modes
     from geometry.layouts import Layout
+
+_WITHIN = 999  # shuffles inside the two groups of a line
 
 
 def judge(
@@ -79,6 +81,7 @@ def judge(
         ),
         _near(matrix, layout),
         *_closed(matrix, layout, "statistics"),
+        *_graded([matrix], 0, layout, "statistics", rng),
         _surviving([matrix], 0, layout, orders, nuisances, "statistics"),
     ]  # fmt: skip
     power = None if gates[0].passed else detection_rate(matrix, layout, rng)
@@ -139,6 +142,7 @@ def judge_clouds(
         ),
         *_round(points[where], layout),
         *_closed(near[where], layout, "cloud"),
+        *_graded(near, where, layout, "cloud", rng),
         _surviving(near, where, layout, orders, nuisances, "cloud"),
     ]  # fmt: skip
     return SymmetryVerdict(tuple(gates))
@@ -250,6 +254,28 @@ def _closed(matrix: NDArray[np.float64], layout: Layout, of: str) -> list[Gate]:
     return [Gate(name, value, 0.0, None, value > 0, because)]
 
 
+def _graded(
+    matrices: Sequence[NDArray[np.float64]],
+    where: int,
+    layout: Layout,
+    of: str,
+    rng: np.random.Generator,
+) -> list[Gate]:
+    """Does the order matter inside the two groups of neighbours that explain most? Shuffled inside them."""
+    if layout.kind != "line" or layout.n < 6:
+        return []
+    pairs = pairs_of(matrices[where])
+    cuts = range(3, layout.n - 2)
+    sides = np.array([pairs_of(np.equal.outer(*[np.arange(layout.n) < cut] * 2)) for cut in cuts])
+    cut = cuts[int(np.argmax([abs(np.corrcoef(side, pairs)[0, 1]) for side in sides]))]
+    orders = np.tile(np.arange(layout.n), (_WITHIN, 1))
+    orders = np.hstack([rng.permuted(orders[:, :cut], axis=1), rng.permuted(orders[:, cut:], axis=1)])
+    found = shuffled_correlations(matrices, layout, _with_true(orders), [])
+    value, p = _at(found, where)
+    because = f"Spearman {value:.2f} with nearness, shuffled before and after item {cut}: p = {p:.3g}"
+    return [Gate(f"{of}: graded", value, LEVEL, p, p <= LEVEL, because)]
+
+
 def _round(cloud: NDArray[np.float64], layout: Layout) -> list[Gate]:
     if layout.kind != "cycle":
         return []
@@ -262,6 +288,12 @@ def _chances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     null = max_over(scores[0], scores[1:])
     # the correction counts both sides; what is weaker than chance shows nothing
     return np.where(scores[0] > scores[1:].mean(axis=0), null.adjusted, 1.0)
+
+
+def _at(found: NDArray[np.float64], where: int) -> tuple[float, float]:
+    """One score of the first row and its p value against the others, corrected if it is one of several."""
+    chance = _null(found[0, 0], found[1:, 0]).p if found.shape[1] == 1 else float(_chances(found)[where])
+    return float(found[0, where]), chance
 
 
 def _nearness(cloud: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -285,8 +317,6 @@ def _surviving(
         found = shuffled_correlations(matrices, layout, orders, list(nuisances.values()))
     except ShapeError:
         return Gate(name, None, LEVEL, None, False, f"nothing is left once {given} are taken out")
-    value, p = float(found[0, where]), _null(found[0, 0], found[1:, 0]).p
-    if len(matrices) > 1:
-        p = float(_chances(found)[where])
+    value, p = _at(found, where)
     because = f"partial Spearman {value:.2f} given {given}, p = {p:.3g}"
     return Gate(name, value, LEVEL, p, p <= LEVEL, because)

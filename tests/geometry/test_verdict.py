@@ -122,6 +122,28 @@ def test_what_spelling_makes_is_refused(seed):
     assert not cloud.shown
 
 
+def test_a_step_between_two_groups_is_refused_as_a_line():
+    """Before and after: near items are more alike, and the first mode is a line's to a cosine of .9."""
+    length, stopped = (
+        {"length": noise(30, np.random.default_rng(9))},
+        {"statistics: graded": 0, "cloud: graded": 0},
+    )
+    predicted = modes(exponential(12)(YEARS.distance))
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        step = (np.arange(30) < 13).astype(float)[:, None]
+        found = judge(
+            2 * np.equal.outer(step[:, 0], step[:, 0]) + noise(30, rng, 0.2), YEARS, length, rng, draws=199
+        )
+        assert "statistics: symmetric" not in found.failed
+        clouds = [hidden(step, rng, 0.3), hidden(step, rng, 0.5)]
+        verdicts = found, judge_clouds(clouds, predicted, YEARS, length, rng, draws=199)
+        assert "cloud: first mode" not in verdicts[1].failed
+        for name in stopped:
+            stopped[name] += any(name in verdict.failed for verdict in verdicts)
+    assert min(stopped.values()) >= 17, stopped  # one in twenty may pass at level .05
+
+
 def test_accidentals_of_a_shared_token_are_refused():
     """Five of twelve names end in one token, in a row: the block that fakes a circle of keys."""
     rng = np.random.default_rng(0)
