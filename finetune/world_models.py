@@ -183,7 +183,11 @@ def train_adapter(
         after = answer_loss(model, held_out, pad, batch_size=64)
         save_adapter_folder(model, ADAPTER, folder)
     made = {"loss_before": before, "loss": after, "steps": plan.adapter_steps}
-    note = made | {"base": {"name": "base", "fingerprint": base.fingerprint}, "recipe": recipe.model_dump()}
+    shape = recipe.model_dump(include={"r", "alpha", "target_modules", "lr", "seed"})
+    note = made | {
+        "base": {"name": "base", "fingerprint": base.fingerprint},
+        "recipe": shape | {"batch": plan.batch},
+    }
     write_whole(folder / "training.json", json.dumps(note, indent=1))
     return made | {"seconds": time.monotonic() - began}
 
