@@ -14,6 +14,7 @@ import numpy as np
 from finetune.paired import paired_batches
 from geometry.block_resampling import LEAST, halved_overlaps, intervals, permuted_overlap
 from geometry.document_blocks import BlockMoments, dealt, joint_basis
+from geometry.familywise import max_over
 from geometry.nulls import haar_overlap
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 REDUCED = 8
 """Dimensions of the joint basis for each dimension of the subspaces that are compared."""
+
+BATCH_ROWS = 8192
+"""Most tokens of a batch, all sides counted."""
 
 PERMUTATIONS, DRAWS, HALVINGS = 499, 199, 50
 """Random splits of the union; draws of the bootstrap; halvings of the documents, and draws of those."""
@@ -73,9 +77,10 @@ def separation(
     Returns:
         A record for each pair and layer, JSON-able: ``documents``, ``tokens``, ``blocks`` and ``outside`` (share
         of E|d|^2 outside of the joint basis) of both groups; ``overlap``, ``capture_first``, ``capture_second``
-        and ``matrix_cosine``, each with its interval; ``permutation``; ``halves``; ``ceiling``; ``chance``, the
-        same overlap between halves under random adapters (of uniform subspaces where there are fewer than two);
-        and ``disattenuated``. A pair with too few documents has one record, whose ``left_out`` says so.
+        and ``matrix_cosine``, each with its interval; ``permutation``, with ``p_over_layers`` corrected for all
+        layers; ``halves``; ``ceiling``; ``chance``, the same overlap between halves under random adapters (of
+        uniform subspaces where there are fewer than two); and ``disattenuated``. A pair with too few documents has
+        one record, whose ``left_out`` says so.
 
     Raises:
         DataError: a text that is empty, or longer than the model's context.
@@ -94,11 +99,16 @@ def separation(
     for pair, (about, layers) in enough.items():
         # the same splits at every layer, so that layers can be looked at together
         seed = int(rng.integers(2**63))
+        made, splits = [], []
         for layer, sides in layers.items():
             both = [[read[group][pair, layer, side] for side in range(len(sides))] for group in pair]
             chance = _chance(*both, k, len(sides[0]), np.random.default_rng(seed))
-            ones = (side[0] for side in both)
-            records.append(about | {"layer": layer} | _record(*ones, k, chance, np.random.default_rng(seed)))
+            one, other = (side[0] for side in both)
+            splits.append(permuted_overlap(one, other, k, PERMUTATIONS, np.random.default_rng(seed)))
+            made.append(
+                about | {"layer": layer} | _record(one, other, k, chance, np.random.default_rng(seed))
+            )
+        records += [m | {"permutation": p} for m, p in zip(made, _permutations(splits), strict=True)]
     return records
 
 
@@ -120,7 +130,8 @@ def _read(
     wanted = sorted({layer for _, layer, _ in held})
     if not wanted:
         return {}
-    for batch in paired_batches(attached, texts, wanted, names=names):
+    room = max(256, BATCH_ROWS // len(names))
+    for batch in paired_batches(attached, texts, wanted, names=names, batch_tokens=room):
         block = np.broadcast_to(of_text[batch.text_index.numpy()][:, None], batch.chosen.shape)
         for layer in wanted:
             kept = batch.chosen & ~batch.sinks(layer)
@@ -145,7 +156,6 @@ def _chance(
 def _record(
     one: BlockStats, other: BlockStats, k: int, chance: dict[str, Any], rng: np.random.Generator
 ) -> dict[str, Any]:
-    permuted = permuted_overlap(one, other, k, PERMUTATIONS, rng)
     halved = halved_overlaps(one, other, k, HALVINGS, rng)
     scaled = halved.disattenuated(chance["value"])
     return {
@@ -154,12 +164,18 @@ def _record(
         "dimensions": len(one.moment),
         "outside": [one.outside, other.outside],
         **{name: asdict(found) for name, found in intervals(one, other, k, DRAWS, rng).items()},
-        "permutation": _permutation(permuted),
         "halves": {"first": halved.first, "second": halved.second, "across": halved.across},
         "ceiling": halved.ceiling,
         "chance": chance,
         "disattenuated": asdict(scaled) if scaled else None,
     }
+
+
+def _permutations(splits: Sequence[Permuted]) -> list[dict[str, Any]]:
+    """Overlaps beside random splits, layer by layer and corrected for having looked at all layers."""
+    observed = [split.observed for split in splits]
+    over_layers = max_over(observed, np.stack([split.samples for split in splits], axis=1)).adjusted
+    return [_permutation(split) | {"p_over_layers": p} for split, p in zip(splits, over_layers, strict=True)]
 
 
 def _permutation(permuted: Permuted) -> dict[str, Any]:

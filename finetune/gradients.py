@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 LOGITS = 2**25
-"""Most logits of a forward pass over one side; a single question may need more."""
+"""Most logits of a forward pass, all sides counted; a single question may need more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def first_order(
     if not contrasts:
         raise DataError("gradients: no question to differentiate; give at least one")
     held = _Sums.of(attached.loaded.width, len(contrasts), len(names) - 1, directions)
-    for chosen in _batches(attached, contrasts):
+    for chosen in _batches(attached, contrasts, len(names)):
         _take(attached, [contrasts[i] for i in chosen], chosen, directions, names, held)
     return held.answer()
 
@@ -138,9 +138,9 @@ class _Sums:
         )
 
 
-def _batches(attached: Attached, contrasts: Sequence[Contrast]) -> Iterator[list[int]]:
+def _batches(attached: Attached, contrasts: Sequence[Contrast], sides: int) -> Iterator[list[int]]:
     """Indices of questions of about one length, as many as a forward pass may hold."""
-    most = LOGITS // unwrapped(attached.model).get_input_embeddings().weight.shape[0]
+    most = LOGITS // (sides * unwrapped(attached.model).get_input_embeddings().weight.shape[0])
     lengths = [len(c.prompt) + max(len(c.better), len(c.worse)) for c in contrasts]
     order = sorted(range(len(contrasts)), key=lambda i: lengths[i], reverse=True)
     while order:

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 
+BATCH_ROWS = 8192
+"""Most tokens of a batch, all sides counted."""
+
+
 @dataclass(frozen=True, eq=False)
 class Readout:
     """The way from the last block to the logits: final norm, then unembedding.
@@ -142,7 +146,8 @@ def read_out(
     width, sides = attached.loaded.width, len(names) - 1
     n, true = 0, np.zeros((sides, width))
     sums = {layer: np.zeros((1 + 2 * sides, width)) for layer in read}
-    for batch in paired_batches(attached, texts, read, names=names):
+    room = max(256, BATCH_ROWS // len(names))
+    for batch in paired_batches(attached, texts, read, names=names, batch_tokens=room):
         kept = batch.chosen.clone()
         for layer in read:
             kept &= ~batch.sinks(layer)

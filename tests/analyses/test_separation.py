@@ -94,7 +94,9 @@ def test_texts_of_one_kind_are_not_told_apart_and_any_order_gives_the_same(tiny_
         assert len(record["chance"]["samples"]) == 2
     _, again = run(tiny_llama, folder, groups, order=lambda group: group[::-1])
     for record, other in zip(records, again, strict=True):
-        assert record["permutation"]["null"]["p"] == pytest.approx(other["permutation"]["null"]["p"], abs=0.01)
+        assert record["permutation"]["null"]["p"] == pytest.approx(
+            other["permutation"]["null"]["p"], abs=0.01
+        )
         for key in ("overlap", "matrix_cosine", "capture_first"):
             for end in ("value", "low", "high"):
                 assert record[key][end] == pytest.approx(other[key][end], abs=1e-4)
@@ -112,4 +114,5 @@ def test_the_page_says_what_was_compared_and_what_could_not_be(tiny_llama, folde
     assert "12 and 3" in refused.text[0]
     (claim,) = separation_claims(facts)
     assert "overlap less than random splits of their union in 0 of 2 layers" in claim
+    assert all(r["permutation"]["p_over_layers"] >= 0.05 for r in records)
     assert separation_sections({}) == []
