@@ -127,7 +127,10 @@ def diff(
     ] = None,
     layers: Annotated[str | None, typer.Option(help="Block numbers such as 0,3,5; default all.")] = None,
     k: Annotated[int, typer.Option(help="Dimension of the subspaces that are compared.", min=1)] = 8,
-    random_adapters: Annotated[int, typer.Option(help="Random adapters of the null.", min=0)] = 3,
+    random_adapters: Annotated[int, typer.Option(help="Random adapters of the null.", min=0)] = 8,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="At most 3 random adapters: a rough null in less time.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of the random adapters.", min=0)] = 0,
     dtype: Dtype = "float32",
     device: Device = None,
@@ -142,53 +145,50 @@ def diff(
     from analyses.adapter_diff import DiffRequest
 
     groups = options.named_paths(texts)
-    request = DiffRequest(groups, options.numbers(layers), k, random_adapters, seed)
+    n_random = min(3, random_adapters) if quick else random_adapters
+    request = DiffRequest(groups, options.numbers(layers), k, n_random, seed)
     jobs.require_room(out, "diff")
     model = options.load(base, dtype=dtype, device=device, revision=revision)
     options.show_page(jobs.diff(model, adapter, request, out), as_json=json)
 
 
-@app.command(
-    epilog=example(
-        "repgeo cause --base embedded --adapter runs/ornate --texts style=pairs.jsonl --texts fact=facts.jsonl "
-        "--layer 3"
-    )
-)
+@app.command(epilog=example("repgeo cause results/diff/0123456789ab --layer all --k 1,2,4,8,16"))
 def cause(
-    base: Base,
-    adapter: Adapter,
-    texts: Annotated[
-        list[str],
-        typer.Option(help="style=PATH of pairs and fact=PATH of cloze facts with foils (JSONL); give both."),
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run of diff, or the page folder of style or demo.")
     ],
-    layer: Annotated[int, typer.Option(help="Block after which the stream is patched.", min=0)],
+    layer: Annotated[
+        str, typer.Option(help="Block after which the stream is patched; several as 0,2,4; or all.")
+    ],
     k: Annotated[str, typer.Option(help="Dimensions of the subspaces.")] = "1,2,4,8,16",
     all_layers: Annotated[
         bool, typer.Option("--all-layers", help="Also take them out at every block from --layer on.")
     ] = False,
     draws: Annotated[int, typer.Option(help="Of each random control.", min=2)] = 3,
+    write: Annotated[int, typer.Option(help="Held-out sources that patched copies rewrite.", min=0)] = 24,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/cause/<run id>.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the controls and the intervals.", min=0)] = 0,
-    dtype: Dtype = "float32",
     device: Device = None,
-    revision: Revision = None,
     json: AsJson = False,
 ) -> None:
     """Test which directions of an adapter's change make the style, and which the facts.
 
-    They are taken out, kept alone and put into the base, beside controls of equal size and equal energy,
-    and a page is written. Half of the documents fits the directions, the other half measures.
+    Base, adapter and texts are those of the run. The directions are taken out, kept alone and put into the
+    base, beside controls of equal size and equal energy. Half of the documents fits, the other measures.
     """
     from analyses import jobs
     from analyses.adapter_cause import CauseRequest
+    from analyses.compared import Compared
 
-    groups = options.named_paths(texts)
-    request = CauseRequest(groups, layer, options.dimensions(k), all_layers, draws, seed)
+    found = Compared.read(run)
+    layers, ks = options.layers(layer), options.dimensions(k)
+    request = CauseRequest(
+        found.texts, layers, ks, all_layers, draws, seed, write, found.training, found.quotable
+    )
     jobs.require_room(out, "cause")
-    model = options.load(base, dtype=dtype, device=device, revision=revision)
-    options.show_page(jobs.cause(model, adapter, request, out), as_json=json)
+    options.show_page(jobs.cause(found.load(device=device), found.adapter, request, out), as_json=json)
 
 
 @app.command(
@@ -242,6 +242,25 @@ def demo(
     options.show_page(jobs.demo(out), as_json=json)
 
 
+@app.command(epilog=example("repgeo world --out results/world/tutorial"))
+def world(
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the worlds and the page; default results/world/<run id>."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many worlds, each with its own facts.", min=1)] = 3,
+    json: AsJson = False,
+) -> None:
+    """Make small worlds where the truth is known, and see what each measure sees and misses there.
+
+    A language with two styles and a set of facts is generated; a base and adapters that change the style,
+    the facts or both are trained on it. The folders of a world can be given to every other command.
+    """
+    from analyses import jobs
+
+    options.show_page(jobs.world(seeds, out), as_json=json)
+
+
 @app.command(epilog=example("repgeo weights --adapter runs/ornate --adapter runs/plain --base embedded"))
 def weights(
     adapter: Annotated[
@@ -282,6 +301,69 @@ def weights(
     jobs.require_room(out, "weights")
     model = base and options.load(base, dtype="float32", device="cpu", revision=revision)
     options.show_page(jobs.weights(model or None, request, out), as_json=json)
+
+
+@app.command(epilog=example("repgeo count --corpus wikipedia.jsonl.gz --window 16 --vocab 25000 --out counts"))
+def count(
+    out: Out,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(help="File or folder of documents, or hf:OWNER/NAME; give it more than once."),
+    ] = None,
+    window: Annotated[int, typer.Option(help="Words on either side that count as near.", min=1)] = 16,
+    weights: Annotated[
+        options.Weights, typer.Option(help="A neighbour at distance d counts window + 1 - d, 1, or 1/d.")
+    ] = options.Weights.linear,
+    vocab: Annotated[int, typer.Option(help="Most frequent words to count.", min=1)] = 25_000,
+    words: Annotated[
+        Path | None, typer.Option(help="Count these alone: one word or phrase a line.", show_default=False)
+    ] = None,
+    phrases: Annotated[
+        Path | None, typer.Option(help="Join these to one word each: one phrase a line.", show_default=False)
+    ] = None,
+    fold_case: Annotated[bool, typer.Option("--fold-case", help="May and may are one word.")] = False,
+    others: Annotated[
+        options.Others | None,
+        typer.Option(
+            help="Words not counted: removed before the window, or kept in their places. "
+            "Default: kept with --words, else removed.",
+            show_default=False,
+        ),
+    ] = None,
+    add: Annotated[
+        list[Path] | None, typer.Option(help="Folder of counts to add; give it more than once.")
+    ] = None,
+    field: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; default one for each core.", min=1, show_default=False)
+    ] = None,
+) -> None:
+    """Count which words stand near which in a corpus.
+
+    Counts are exact and do not depend on the order or the number of workers. A killed run goes on where it
+    was when the same command comes again; counts of parts of a corpus are added with --add.
+    """
+    import os
+
+    from analyses import jobs
+    from analyses.count_run import CountRequest
+    from geometry import weightings
+    from geometry.live.hub import corpus_path
+    from geometry.words import cased, folded
+
+    chosen = jobs.lines_of(words)
+    request = CountRequest(
+        tuple(corpus_path(one) for one in corpus or ()),
+        getattr(weightings, weights.value)(window),
+        vocabulary=vocab,
+        words=chosen,
+        phrases=jobs.lines_of(phrases),
+        letters=folded if fold_case else cased,
+        places=others is options.Others.kept or (others is None and bool(chosen)),
+        field=field,
+        add=tuple(add or ()),
+    )
+    print(jobs.count(request, out, workers=workers or len(os.sched_getaffinity(0))))
 
 
 @app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))

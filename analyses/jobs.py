@@ -15,13 +15,14 @@ from analyses.report import Report, plain, write
 from analyses.terminal import note, refusals, watched
 from finetune.folders import require_replaceable
 from finetune.pairs import read_pairs, split_by_document
-from geometry.checks import DataError
+from geometry.checks import AdapterError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from analyses.adapter_cause import CauseRequest
     from analyses.adapter_diff import DiffRequest
+    from analyses.count_run import CountRequest
     from analyses.style_run import StyleData
     from analyses.weight_report import WeightRequest
     from finetune.progress import Progress
@@ -214,13 +215,15 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
         The path of the page.
 
     Raises:
-        InputError: see :func:`analyses.adapter_diff.diff`.
+        InputError: the adapter is inactive, or see :func:`analyses.adapter_diff.diff`.
     """
-    from analyses.adapter_diff import diff
+    from analyses.adapter_diff import compare
     from analyses.diff_page import diff_claims, diff_sections
+    from finetune.adapter import attach, require_active
 
-    with watched("comparing") as show:
-        found = diff(loaded, adapter, request, progress=show)
+    with watched("comparing") as show, attach(loaded, adapter) as attached:
+        require_active(attached)
+        found = compare(attached, request, progress=show)
     facts = found.facts
     identity = comparison(loaded, adapter) | {
         "layers": facts["layers"],
@@ -247,7 +250,7 @@ def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None
     Args:
         loaded: the base.
         adapter: PEFT folder.
-        request: texts, layer, dimensions and controls.
+        request: texts, layers, dimensions and controls.
         out: folder of the page; None names it after what was asked.
 
     Returns:
@@ -264,12 +267,16 @@ def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None
         facts = cause(loaded, adapter, request, progress=show)
     identity = comparison(loaded, adapter) | {
         "layers": facts["layers"],
-        "layer": request.layer,
         "k": list(request.ks),
+        "all_layers": request.all_layers,
         "draws": request.draws,
+        "write": request.write,
+        "quotable": request.quotable,
         "seed": request.seed,
+        "groups": {group: group for group in request.texts},
     }
-    made = manifest(files=request.texts, device=str(loaded.device), **identity)
+    files = request.texts | ({"train": request.training} if request.training else {})
+    made = manifest(files=files, device=str(loaded.device), **identity)
     report = Report(
         command="cause",
         title=f"What {adapter.resolve().name} does to {Path(loaded.name).name}, and by which directions",
@@ -301,6 +308,9 @@ def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> 
 
     with watched("weighing") as show:
         facts = plain(weight_report(request, loaded, progress=show))
+    for one in facts["adapters"]:
+        if not one["norm"]:
+            raise AdapterError(f"{one['folder']}: is inactive, every update is 0; train it, or name another")
     files = {a["name"]: Path(a["folder"], WEIGHTS) for a in facts["adapters"]}
     identity = {
         "base": loaded and base_record(loaded),
@@ -399,6 +409,49 @@ def world(seeds: int, out: Path | None) -> Path:
         manifest=manifest(files=weights, **identity),
     )
     return write(report, place / "page")
+
+
+def count(request: CountRequest, out: Path, *, workers: int) -> Path:
+    """Count which words stand near which; see :func:`analyses.count_run.count`.
+
+    Args:
+        request: corpora, window and words.
+        out: the folder to make.
+        workers: processes and threads.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: see :func:`analyses.count_run.count`.
+    """
+    from analyses.count_run import count
+    from geometry.count_files import read_notes
+
+    require_replaceable(out, known_by=["counts.json"])
+    with watched("counting") as show:
+        folder = count(request, out, workers=workers, show=show)
+    absent = read_notes(folder)["absent"]
+    if absent:
+        note(f"never seen in the corpus: {', '.join(absent)}")
+    return folder
+
+
+def lines_of(path: Path | None) -> tuple[str, ...]:
+    """Read a file of one word or phrase a line; None is none.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8, or is empty.
+    """
+    if path is None:
+        return ()
+    try:
+        lines = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text; give a file of one word a line") from error
+    if not lines:
+        raise DataError(f"{path}: is empty; give a file of one word a line")
+    return lines
 
 
 def _training(show: Callable[[str, float], None]) -> Callable[[Progress], None]:

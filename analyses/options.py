@@ -51,6 +51,21 @@ class Pivot(StrEnum):
     none = "none"
 
 
+class Weights(StrEnum):
+    """What a neighbour at distance d of a window of L words counts."""
+
+    linear = "linear"
+    flat = "flat"
+    inverse = "inverse"
+
+
+class Others(StrEnum):
+    """What becomes of words that are not counted."""
+
+    removed = "removed"
+    kept = "kept"
+
+
 def load(base: str, *, dtype: str, device: str | None, revision: str | None) -> Loaded:
     """Load the model that the options name."""
     from geometry.live.models import load
@@ -109,6 +124,30 @@ def numbers(given: str | None) -> tuple[int, ...] | None:
         return tuple(dict.fromkeys(int(part) for part in given.split(",")))
     except ValueError:
         raise LayerError(f"--layers {given}: write block numbers such as 0,3,5") from None
+
+
+def layers(given: str) -> tuple[int, ...] | None:
+    """Read the value of ``--layer``: one block number, several, or all.
+
+    Args:
+        given: such as ``3``, ``0,2,4`` or ``all``.
+
+    Returns:
+        The numbers in the order given, each once; None for all.
+
+    Raises:
+        LayerError: it is neither.
+
+    Examples:
+        >>> layers("4"), layers("0,2"), layers("all")
+        ((4,), (0, 2), None)
+    """
+    from geometry.checks import LayerError
+
+    try:
+        return numbers(None if given == "all" else given)
+    except LayerError:
+        raise LayerError(f"--layer {given}: write a block number, several as 0,2,4, or all") from None
 
 
 def dimensions(given: str) -> tuple[int, ...]:

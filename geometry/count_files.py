@@ -112,8 +112,9 @@ def read_notes(folder: str | Path) -> dict[str, Any]:
     Raises:
         DataError: the folder holds no counts, or of another version of the format.
     """
+    text = _text(Path(folder) / "counts.json")
     try:
-        record = json.loads(_text(Path(folder) / "counts.json"))
+        record = json.loads(text)
     except ValueError as error:
         raise DataError(f"{folder}: its counts.json is damaged; count again") from error
     if record.get("format") != FORMAT:

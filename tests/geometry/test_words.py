@@ -66,7 +66,7 @@ def test_many_words_keep_their_numbers():
     """Far beyond the first size of every table."""
     text = [f"w{i} w{i // 2}" for i in range(30_000)]
     found = cut([" ".join(text), "w3 new"], cased)
-    assert names(found) == " ".join(text).split() + ["w3", "new"]
+    assert names(found) == [*" ".join(text).split(), "w3", "new"]
     assert len(found.names) == 30_001
 
 

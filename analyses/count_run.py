@@ -1,0 +1,369 @@
+"""Counting a corpus from its files: in batches, by several processes, and going on where a killed run stopped.
+
+Batches are cut in the order of the documents and depend on nothing but the corpus, so that a batch is either done
+or not. For a vocabulary that the corpus itself decides, words are cut once and kept as numbers on disk (four bytes
+a word) until the vocabulary is known; a given list of words is counted at once and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter, deque
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finetune.folders import replace_file, sha256_file, whole_folder, work_folder
+from geometry.checks import DataError
+from geometry.cooccurrence import PairCounter
+from geometry.corpora import documents_read, files
+from geometry.count_files import read_counter, read_notes, read_words, write_counts
+from geometry.words import Words, cased, closed_up, cut, normal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from geometry.weightings import Weighting
+    from geometry.words import Letters
+
+    Show = Callable[[str, float], None]
+
+BATCH = 8_000_000
+"""Characters of a batch, at least; the last document is not torn."""
+
+AT_ONCE = 2000
+"""Longest list of words that is counted as it is read; the counts of longer ones would be too large to hand over."""
+
+CHECKPOINT = 120.0
+"""Seconds of counting between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class CountRequest:
+    """What to count.
+
+    Attributes:
+        corpora: files or folders of documents; may be empty if counts are added up.
+        weighting: the window.
+        vocabulary: size of the vocabulary, the most frequent words of the corpus, if no words are given.
+        words: the words to count, phrases among them; empty to take the most frequent.
+        phrases: further runs of words to join.
+        letters: how text is cut, :func:`geometry.words.cased` or :func:`~geometry.words.folded`.
+        places: whether other words keep their places in the window, or are removed before.
+        field: key or column that holds the text.
+        add: folders of counts to add; their words are counted.
+    """
+
+    corpora: tuple[Path, ...]
+    weighting: Weighting
+    vocabulary: int = 25_000
+    words: tuple[str, ...] = ()
+    phrases: tuple[str, ...] = ()
+    letters: Letters = cased
+    places: bool = False
+    field: str = "text"
+    add: tuple[Path, ...] = ()
+
+
+@dataclass
+class _Pace:
+    """Words that came by, and how fast."""
+
+    words: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def tell(self, words: int) -> str:
+        self.words += words
+        rate = self.words / max(1e-9, time.monotonic() - self.began)
+        return f"{self.words / 1e6:.1f} M words, {rate / 1e6:.2f} M words/s"
+
+
+def count(request: CountRequest, out: Path, *, workers: int, show: Show) -> Path:
+    """Count a corpus, or add counts up.
+
+    Args:
+        request: what to count.
+        out: the folder to make.
+        workers: processes that cut, and threads that count; the counts are the same for any number.
+        show: is told how far it is.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: a corpus that cannot be read or holds none of the words, counts that cannot be added, or a
+            place that cannot be written.
+    """
+    request = _with_words_of_the_first(_with_normal_words(request))
+    read = {str(file): sha256_file(file) for corpus in request.corpora for file in files(corpus)}
+    if not read and not request.add:
+        raise DataError("count: name a corpus, or counts to add up")
+    recipe = _recipe(request)
+    with work_folder(out, recipe | {"files": list(read.values()), "batch": BATCH}) as work:
+        words, counter = request.words, None
+        if read:
+            words, counter = _counted(request, work, workers, show)
+        for folder in request.add:
+            more = read_counter(folder, threads=workers)
+            counter = more if counter is None else counter
+            if counter is not more:
+                counter.merge(more)
+        absent = [word for word, n in zip(words, counter.unigrams, strict=True) if not n]
+        if len(absent) == len(words):
+            raise DataError("count: none of the words occurs in the corpus; look at their spelling and case")
+        with whole_folder(out, known_by=["counts.json"]) as fresh:
+            notes = {"recipe": recipe, "files": read, "absent": absent}
+            write_counts(fresh, counter, words, notes)
+    return out
+
+
+def _with_normal_words(request: CountRequest) -> CountRequest:
+    """Write the given words as the corpus is cut."""
+    words = tuple(normal(word, request.letters) for word in request.words)
+    for i, (given, word) in enumerate(zip(request.words, words, strict=True)):
+        if not word:
+            raise DataError(f"words: '{given}' holds no letter; leave it out")
+        if word in words[:i]:
+            raise DataError(
+                f"words: '{given}' is there twice once case and signs are taken off; leave one out"
+            )
+    return replace(request, words=words)
+
+
+def _with_words_of_the_first(request: CountRequest) -> CountRequest:
+    """Take over the words of counts that are added, once they all are of one kind."""
+    if not request.add:
+        return request
+    if request.words:
+        raise DataError("count: counts that are added bring their own words; leave out the list")
+    first = request.add[0]
+    request = replace(request, words=read_words(first))
+    wanted = _recipe(request)
+    for folder in request.add:
+        recipe = read_notes(folder)["recipe"]
+        if read_words(folder) != request.words:
+            raise DataError(
+                f"{folder}: has other words than {first}; count it with --words {first}/words.txt"
+            )
+        for key in wanted.keys() - {"vocabulary"}:
+            if recipe[key] != wanted[key]:
+                raise DataError(
+                    f"{folder}: was counted with {key} {recipe[key]}, not {wanted[key]}; choose the same"
+                )
+    return request
+
+
+def _recipe(request: CountRequest) -> dict[str, Any]:
+    """What decides the counts besides the corpus, as JSON values."""
+    if request.add and not request.corpora:  # nothing is cut: all that matters is that they agree
+        return read_notes(request.add[0])["recipe"]
+    return {
+        "weights": request.weighting.name,
+        "window": request.weighting.window,
+        "letters": request.letters.__name__,
+        "others": "kept" if request.places else "removed",
+        "phrases": sorted({*request.phrases, *(word for word in request.words if " " in word)}),
+        "field": request.field,
+        "vocabulary": list(request.words) or request.vocabulary,
+    }
+
+
+def _counted(
+    request: CountRequest, work: Path, workers: int, show: Show
+) -> tuple[Sequence[str], PairCounter]:
+    phrases = _recipe(request)["phrases"]
+    sizes = [file.stat().st_size for corpus in request.corpora for file in files(corpus)]
+    processes = workers if sum(sizes) > BATCH else 1  # a small corpus is done before a process has started
+    if 0 < len(request.words) <= AT_ONCE:
+        return request.words, _counted_at_once(request, phrases, work, processes, show)
+    n = _cut_all(request, phrases, work, processes, show)
+    words = request.words or _most_frequent(work, n, request.vocabulary)
+    return words, _counted_from(work, n, words, request, workers, show)
+
+
+def _counted_at_once(
+    request: CountRequest, phrases: Sequence[str], work: Path, processes: int, show: Show
+) -> PairCounter:
+    done, counter = _checkpoint(work, len(request.words), request.weighting, 1)
+    numbers = {word: i for i, word in enumerate(request.words)}
+    how = (numbers, request.letters, phrases, request.weighting, request.places)
+    tasks = ((share, (texts, *how)) for _, texts, share in _batches(request, done, set()))
+    pace, saved = _Pace(), time.monotonic()
+    for share, state in _in_order(_count_batch, tasks, processes):
+        before = counter.tokens
+        counter.merge(PairCounter.from_state(state, request.weighting.name))
+        done += 1
+        show(pace.tell(counter.tokens - before), share)
+        if time.monotonic() - saved > CHECKPOINT:
+            _save_checkpoint(work, done, counter)
+            saved = time.monotonic()
+    return counter
+
+
+def _count_batch(
+    texts: list[str],
+    numbers: dict[str, int],
+    letters: Letters,
+    phrases: Sequence[str],
+    weighting: Weighting,
+    places: bool,
+) -> dict[str, NDArray]:
+    counter = PairCounter(len(numbers), weighting)
+    counter.update(*_numbered(cut(texts, letters, phrases), numbers, places))
+    return counter.state()
+
+
+def _cut_all(request: CountRequest, phrases: Sequence[str], work: Path, processes: int, show: Show) -> int:
+    """Cut every batch that no earlier run has cut; return how many there are."""
+    have = {int(path.stem.removeprefix("batch-")) for path in work.glob("batch-*.npz")}
+    pace, last = _Pace(), -1
+    how = (request.letters, phrases)
+
+    def tasks() -> Iterator[tuple[float, tuple[Any, ...]]]:
+        nonlocal last
+        for last, texts, share in _batches(request, 0, have):
+            if texts:
+                yield share, (texts, work / f"batch-{last:06d}.npz", *how)
+
+    for share, words in _in_order(_cut_batch, tasks(), processes):
+        show(pace.tell(words), share)
+    return last + 1
+
+
+def _cut_batch(texts: list[str], path: Path, letters: Letters, phrases: Sequence[str]) -> int:
+    words = cut(texts, letters, phrases)
+    arrays = {
+        "ids": words.ids,
+        "lengths": words.lengths,
+        "names": np.frombuffer("\n".join(words.names).encode(), dtype=np.uint8),
+        "frequencies": words.frequencies(),
+    }
+
+    def save(fresh: Path) -> None:
+        with fresh.open("wb") as file:
+            np.savez(file, **arrays)
+
+    replace_file(path, save)
+    return len(words.ids)
+
+
+def _most_frequent(work: Path, n: int, size: int) -> tuple[str, ...]:
+    """The most frequent words of all batches; of equally frequent ones those that come first by code point."""
+    frequencies: Counter[str] = Counter()
+    for number in range(n):
+        with np.load(work / f"batch-{number:06d}.npz") as batch:
+            seen = zip(_names(batch["names"]), batch["frequencies"].tolist(), strict=True)
+            for name, times in seen:
+                if times:  # a phrase, or a word that is never outside one
+                    frequencies[name] += times
+    if not frequencies:
+        raise DataError("count: the corpus holds no words, only signs; give another")
+    ordered = sorted(frequencies.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(name for name, _ in ordered[:size])
+
+
+def _counted_from(
+    work: Path, n: int, words: Sequence[str], request: CountRequest, threads: int, show: Show
+) -> PairCounter:
+    done, counter = _checkpoint(work, len(words), request.weighting, threads)
+    numbers = {word: i for i, word in enumerate(words)}
+    pace, saved = _Pace(), time.monotonic()
+    for number in range(done, n):
+        with np.load(work / f"batch-{number:06d}.npz") as batch:
+            cut_words = Words(batch["ids"], batch["lengths"], _names(batch["names"]))
+        before = counter.tokens
+        counter.update(*_numbered(cut_words, numbers, request.places))
+        if number == n - 1:
+            counter.rows()
+        show(f"counting pairs, {pace.tell(counter.tokens - before)}", (number + 1) / n)
+        if time.monotonic() - saved > CHECKPOINT:
+            _save_checkpoint(work, number + 1, counter)
+            saved = time.monotonic()
+    return counter
+
+
+def _names(encoded: NDArray[np.uint8]) -> list[str]:
+    text = encoded.tobytes().decode()
+    return text.split("\n") if text else []
+
+
+def _numbered(words: Words, numbers: dict[str, int], places: bool) -> tuple[NDArray, NDArray]:
+    ids = words.numbered(numbers)
+    return (ids, words.lengths) if places else closed_up(ids, words.lengths)
+
+
+def _batches(request: CountRequest, done: int, have: set[int]) -> Iterator[tuple[int, list[str], float]]:
+    """Number, texts and share read of every batch from ``done`` on; without its texts if it is there already."""
+    number, texts, size = 0, [], 0
+    n = len(request.corpora)
+    for i, corpus in enumerate(request.corpora):
+        for text, share in documents_read(corpus, field=request.field):
+            texts.append(text)
+            size += len(text)
+            if size >= BATCH:
+                if number >= done:
+                    yield number, [] if number in have else texts, (i + share) / n
+                number, texts, size = number + 1, [], 0
+    if texts and number >= done:
+        yield number, [] if number in have else texts, 1.0
+
+
+def _in_order(
+    work: Callable[..., Any], tasks: Iterable[tuple[float, tuple[Any, ...]]], processes: int
+) -> Iterator[tuple[float, Any]]:
+    """Do tasks in other processes, a few ahead, and hand the results out in order beside their share."""
+    if processes == 1:
+        yield from ((share, work(*arguments)) for share, arguments in tasks)
+        return
+    ahead: deque[tuple[float, Any]] = deque()
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    try:
+        for share, arguments in tasks:
+            ahead.append((share, pool.submit(work, *arguments)))
+            if len(ahead) > processes + 1:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        while ahead:
+            first, future = ahead.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed, which cannot tell it to."""
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _checkpoint(work: Path, size: int, weighting: Weighting, threads: int) -> tuple[int, PairCounter]:
+    """The latest counts and the number of batches in them."""
+    found = sorted(work.glob("counted-*"))
+    if not found:
+        return 0, PairCounter(size, weighting, threads=threads)
+    return int(found[-1].name.removeprefix("counted-")), read_counter(found[-1], threads=threads)
+
+
+def _save_checkpoint(work: Path, done: int, counter: PairCounter) -> None:
+    """Write counts beside the last ones, and only then remove those."""
+    fresh = work / "fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    write_counts(fresh, counter, [str(i) for i in range(counter.size)], {})
+    older = sorted(work.glob("counted-*"))
+    fresh.rename(work / f"counted-{done:06d}")
+    for folder in older:
+        shutil.rmtree(folder)
