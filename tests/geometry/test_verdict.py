@@ -82,7 +82,7 @@ def test_what_frequency_makes_is_refused_and_what_it_does_not_make_is_not():
     """Words get rarer along the line, as numbers do. One in twenty artefacts may pass at level .05."""
     stopped = {"statistics": 0, "cloud": 0}
     predicted = modes(exponential(12)(YEARS.distance))
-    for seed in range(30):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         logs = 8 - 3 * YEARS.targets[:, 0] + 0.8 * rng.standard_normal(30)
         apart = np.abs(np.subtract.outer(logs, logs))
@@ -99,7 +99,7 @@ def test_what_frequency_makes_is_refused_and_what_it_does_not_make_is_not():
             stopped[of] += not verdict.shown
         real = exponential(12)(YEARS.distance) - 0.03 * apart + noise(30, rng, 0.02)
         assert judge(real, YEARS, frequency, rng, draws=199).shown
-    assert min(stopped.values()) >= 25, stopped
+    assert min(stopped.values()) >= 16, stopped
 
 
 def test_frequency_that_is_the_order_leaves_nothing():
@@ -129,7 +129,7 @@ def test_a_step_between_two_groups_is_refused_as_a_line():
         {"statistics: graded": 0, "cloud: graded": 0},
     )
     predicted = modes(exponential(12)(YEARS.distance))
-    for seed in range(20):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         step = (np.arange(30) < 13).astype(float)[:, None]
         found = judge(
@@ -141,7 +141,7 @@ def test_a_step_between_two_groups_is_refused_as_a_line():
         assert "cloud: first mode" not in verdicts[1].failed
         for name in stopped:
             stopped[name] += any(name in verdict.failed for verdict in verdicts)
-    assert min(stopped.values()) >= 17, stopped  # one in twenty may pass at level .05
+    assert min(stopped.values()) >= 10, stopped  # one in twenty may pass at level .05
 
 
 def test_accidentals_of_a_shared_token_are_refused():
