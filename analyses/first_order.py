@@ -7,6 +7,7 @@ the differences on fact texts and the differences of a fact adapter; it belongs 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from finetune.adapter import Attached
+    from finetune.contrasts import Contrast
     from finetune.gradients import FirstOrder
     from geometry.spectra import Spectrum
 
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 
 WIDEST = 3072
 """Widest model whose gradient moments are kept: d^2 numbers for each layer, group and side."""
+
+
+ITEMS = 256
+"""Most questions of a group that are differentiated: each costs a backward pass and every side's forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +80,9 @@ def first_order(
         k: dimension of the gradient subspaces.
 
     Returns:
-        JSON-able. ``groups``: for each group with questions its ``metric``, number of ``items``, mean metric of the
-        ``base`` and mean true ``change``. ``effects``: for each such group and layer the ``correlation`` of
-        first-order and true change over items and the ``ratio`` of their sums, with random adapters as null, and
+        JSON-able. ``groups``: for each group with questions its ``metric``, ``items`` that were differentiated, of
+        ``items_in_file``, mean metric of the ``base`` and mean true ``change``. ``effects``: for each such group and
+        layer the ``correlation`` of first-order and true change over items and the ``ratio`` of their sums, with random adapters as null, and
         ``directions``: for each the effect ``e`` in units of the metric with its standard error, and its share of
         E|d|^2. ``shares``: for each metric, group of states and layer the share of E|d|^2 inside the top-k gradient
         subspace, beside random adapters and ``chance`` k / d. ``overlaps``: for each two metrics and layer the
@@ -97,8 +103,10 @@ def first_order(
             if asked is None:
                 continue
             directions = {layer: leading.directions for layer, leading in moved[group].items()}
-            found[group] = differentiate(attached, asked.items, directions, names=names)
-            facts["groups"][group] = _summary(asked.metric, found[group])
+            found[group] = differentiate(attached, _sample(asked.items), directions, names=names)
+            facts["groups"][group] = _summary(asked.metric, found[group]) | {
+                "items_in_file": len(asked.items)
+            }
             facts["effects"] += _effects(group, found[group], moved[group])
     except (AdapterError, ModelError) as error:
         return {"left_out": str(error)}
@@ -109,6 +117,15 @@ def first_order(
     for one, other in itertools.combinations(found, 2):
         facts["overlaps"] += _overlaps(one, subspaces[one], other, subspaces[other], k)
     return facts
+
+
+def _sample(items: Sequence[Contrast]) -> list[Contrast]:
+    """At most :data:`ITEMS` questions, by a hash of what they ask, whatever their order in the file."""
+
+    def place(item: Contrast) -> bytes:
+        return hashlib.sha256(repr((item.doc_id, item.prompt, item.better)).encode()).digest()
+
+    return sorted(items, key=place)[:ITEMS]
 
 
 def _summary(metric: str, found: FirstOrder) -> dict[str, Any]:

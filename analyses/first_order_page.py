@@ -41,7 +41,10 @@ def first_order_sections(facts: Facts) -> list[Section]:
 
 
 def _touching(found: Facts, title: str, silent: Sequence[str]) -> Section:
-    metrics = (f"On {group}: m = {one['metric']}." for group, one in found["groups"].items())
+    metrics = (
+        f"On {group}: m = {one['metric']}; {one['items']} of {one['items_in_file']} questions."
+        for group, one in found["groups"].items()
+    )
     text = [
         "The metric m of a behaviour is differentiated at every state of the base, on the base's own weights. "
         + " ".join(metrics)

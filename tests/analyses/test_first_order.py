@@ -80,7 +80,7 @@ def test_first_order_facts_have_their_floors_and_a_page(tmp_path, tiny_llama, pa
     with attach(tiny_llama, saved(tmp_path / "a", tiny_llama, 1e-4)) as attached:
         facts = first_order(attached, paths, leading(32, paths), sides(attached, 2), K)
     assert facts["without_questions"] == ["neutral"]
-    assert facts["groups"]["fact"]["items"] == 4
+    assert facts["groups"]["fact"]["items"] == facts["groups"]["fact"]["items_in_file"] == 4
     assert len(facts["effects"]) == 2 * len(LAYERS)
     assert {(r["metric"], r["states"]) for r in facts["shares"]} == {
         (a, b) for a in ("fact", "style") for b in ("fact", "style")
@@ -102,6 +102,15 @@ def test_first_order_facts_have_their_floors_and_a_page(tmp_path, tiny_llama, pa
     assert titles[2] == "Do the gradients of fact and style lie apart?"
     assert "Without questions, so without a metric: neutral." in first_order_sections(page)[0].text
     assert len(first_order_claims(page)) == 2
+
+
+def test_a_long_file_is_sampled_and_says_so(tmp_path, tiny_llama, paths, monkeypatch):
+    monkeypatch.setattr("analyses.first_order.ITEMS", 3)
+    fact = {"fact": paths["fact"]}
+    with attach(tiny_llama, saved(tmp_path / "a", tiny_llama, 1e-3)) as attached:
+        facts = first_order(attached, fact, leading(32, fact), (BASE, ADAPTER), K)
+    assert facts["groups"]["fact"]["items"] == 3
+    assert "3 of 4 questions" in first_order_sections(as_json("first_order", facts))[0].text[0]
 
 
 def test_the_page_says_when_nothing_can_be_differentiated(tmp_path, tiny_llama, paths, monkeypatch):
