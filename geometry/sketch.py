@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
 
 from geometry.checks import DataError, ShapeError, rows
 from geometry.moments import check_state, positive_width
@@ -69,7 +68,9 @@ class SketchStats:
 
 
 class Sketch:
-    """Accumulates rows of a wide model, d (l + 18) numbers however many rows.
+    """Accumulates rows of a wide model, 2 d (l + 16) + d numbers however many rows.
+
+    Half of them are the fixed random directions, which ``state()`` leaves out since their seed makes them again.
 
     Sums are kept about the running mean, as in :class:`~geometry.moments.Moments`: a coordinate of mean 1000
     costs no digits. Any split, in any order, gives the answer of the whole up to rounding.
@@ -257,6 +258,8 @@ def refined(basis: ArrayLike, second: ArrayLike) -> Spectrum:
 
 def _nystrom(omega: NDArray[np.float64], product: NDArray[np.float64]) -> Spectrum:
     """C Omega (Omega^T C Omega)^-1 (C Omega)^T from C Omega (Tropp et al. 2017, algorithm 3)."""
+    from scipy.linalg import cholesky, solve_triangular
+
     shift = _SHIFT * float(np.linalg.norm(product))
     if shift == 0:
         return Spectrum(np.zeros(omega.shape[1]), signed(omega))
