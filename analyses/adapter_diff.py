@@ -6,19 +6,27 @@ tokens in the same forward. A second pass finds the tokens that the top directio
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analyses.diff_buckets import bucket_records
+from analyses.diff_directions import direction_records
 from analyses.diff_kept import Kept, subspace_arrays
-from analyses.diff_measures import Sides, Tally, between, measures, spectrum_record, tally
+from analyses.diff_measures import Sides
+from analyses.diff_parts import part_records, written_records
+from analyses.diff_reading import Cast, half_of, read_group
+from analyses.diff_records import between, measures, over_layers, spectrum_record, told_apart
+from analyses.diff_similarity import layer_map, similarity_records
+from analyses.diff_variants import flip_records, variant_records
+from analyses.diff_wide import EXACT_WIDTH, sketch_columns
 from analyses.displaced import Top, displaced_tokens
-from finetune.adapter import ADAPTER, BASE, attach, random_adapters
-from finetune.paired import paired_batches
+from finetune.adapter import ADAPTER, attach
 from finetune.pairs import read_texts
+from finetune.placebo import placebo_sizes
+from finetune.written import written_spaces
 from geometry.checks import DataError, LayerError
 
 if TYPE_CHECKING:
@@ -28,9 +36,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from analyses.diff_measures import Side
+    from analyses.diff_reading import Reading
     from finetune.adapter import Attached
-    from finetune.pairs import Text, Texts
+    from finetune.pairs import Texts
     from geometry.live.models import Loaded
+
+__all__ = ["DiffRequest", "DiffResult", "compare", "diff", "half_of"]
+
+PLACEBO_TEXTS = 32
+"""Texts of each group on which the base is compared with itself."""
+
+SUMMARY = ("size", "mean_share", "effective_rank", "overlap")
+"""The measures that decide, taken together over layers and groups, whether an adapter is told from random ones."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,7 @@ class DiffRequest:
         k: dimension of the subspaces that are compared.
         n_random: random adapters of the null.
         seed: of the random adapters and of the control tokens.
+        exact_width: widest model whose moments are kept exactly; wider ones are sketched.
     """
 
     texts: dict[str, Path]
@@ -50,6 +68,7 @@ class DiffRequest:
     k: int = 8
     n_random: int = 8
     seed: int = 0
+    exact_width: int = EXACT_WIDTH
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +76,11 @@ class DiffResult:
     """What a diff found.
 
     Attributes:
-        facts: JSON-able: ``preflight``; ``layers``; ``groups`` with their sizes; ``measures``, one record for
-            each number with its layer, group, null and ceiling; ``spectra``; ``tokens``.
+        facts: JSON-able. ``preflight``; ``layers``, ``k``, ``width``, ``n_random``; ``exact``, whether moments are
+            exact; ``groups`` with their sizes; ``placebo``, the base against itself; ``measures``, one record for
+            each number with its layer, group, null and ceiling; ``over_layers``, the same corrected for having
+            looked at all layers, and ``told_apart`` for all together; ``buckets`` by position; ``spectra``;
+            ``directions``; ``variants`` and ``flips``; ``layer_maps``; ``tokens``.
         arrays: top directions of every side, see :func:`analyses.diff_kept.subspace_arrays`.
     """
 
@@ -85,47 +107,108 @@ def diff(
         LayerError: a layer that the model does not have.
         DataError: texts that cannot be read, or too few tokens for the subspaces asked for.
     """
-    layers = _layers(request.layers, base.n_layers)
-    if not 1 <= request.k <= base.width // 2:
-        raise DataError(f"k = {request.k}: choose 1 to {base.width // 2}, half the width of the model")
+    _layers(request.layers, base.n_layers)
+    with attach(base, adapter) as attached:
+        return compare(attached, request, progress=progress)
+
+
+def compare(
+    attached: Attached, request: DiffRequest, *, progress: Callable[[str, float], None]
+) -> DiffResult:
+    """Compare a base with the adapter that is on it; see :func:`diff`.
+
+    Args:
+        attached: the attached adapter.
+        request: texts, layers and nulls.
+        progress: is called with what is being done and the share that is done.
+
+    Returns:
+        Facts and arrays.
+
+    Raises:
+        LayerError: a layer that the model does not have.
+        DataError: texts that cannot be read, or too few tokens for the subspaces asked for.
+    """
+    layers = _layers(request.layers, attached.loaded.n_layers)
+    _require_room(request, attached.loaded.width)
     groups = {name: read_texts(path) for name, path in request.texts.items()}
     rng = np.random.default_rng(request.seed)
-    with attach(base, adapter) as attached:
-        names = (BASE, ADAPTER, *random_adapters(attached, request.n_random, rng))
-        facts: dict[str, Any] = {
-            "layers": list(layers),
-            "k": request.k,
-            "width": base.width,
-            "preflight": asdict(attached.preflight) | {"active": attached.preflight.active},
-            "groups": {},
-            "measures": [],
-            "spectra": [],
-            "tokens": [],
-        }
-        kept: dict[str, dict[int, Kept]] = {}
-        tops: dict[str, dict[int, Top]] = {}
-        for number, (group, read) in enumerate(groups.items()):
-            show = _portion(progress, f"reading {group}", number, len(groups) + 1)
-            # one group at a time: the moments of all would outgrow a laptop
-            tallies = _read(attached, read.texts, layers, names, show)
-            facts["groups"][group] = _described(read, tallies[layers[0]])
-            kept[group], tops[group] = {}, {}
-            for layer in layers:
-                one = tallies.pop(layer)
-                sides = Sides.of(one, request.k, group)
-                facts["measures"] += measures(sides, one, group=group, layer=layer)
-                facts["spectra"].append(spectrum_record(sides, group=group, layer=layer))
-                kept[group][layer] = Kept.of(sides)
-                tops[group][layer] = _top(sides.whole)
-        for one, other in itertools.combinations(groups, 2):
-            for layer in layers:
-                facts["measures"] += between(kept[one][layer], kept[other][layer], f"{one}-{other}", layer)
-        if attached.preflight.active:
-            for group, read in groups.items():
-                records = displaced_tokens(attached, read.texts, tops[group], rng)
-                facts["tokens"] += [{"group": group, **record} for record in records]
-        progress("reading displaced tokens", 1.0)
+    facts = _opening(attached, request, layers)
+    for group, read in groups.items():
+        facts["placebo"] += _placebo(attached, group, read, layers)
+    cast = Cast.on(attached, request.n_random, rng)
+    written = [written_spaces(attached, name, layers) for name in (ADAPTER, *cast.randoms)]
+    kept: dict[str, dict[int, Kept]] = {group: {} for group in groups}
+    tops: dict[str, dict[int, Top]] = {group: {} for group in groups}
+    for number, (group, read) in enumerate(groups.items()):
+        show = _portion(progress, f"reading {group}", number, len(groups) + 1)
+        wide = request.exact_width
+        for layer, one in read_group(attached, read.texts, layers, cast, exact_width=wide, progress=show):
+            # frozen layer by layer: the moments of all layers and groups would outgrow a laptop
+            sides = Sides.of(one.tally, request.k, group)
+            _add(facts, _read_off(one, sides, _at(written, layer), Place(group, layer)))
+            kept[group][layer], tops[group][layer] = Kept.of(sides), _top(sides.whole)
+            facts["groups"].setdefault(group, _described(read, one))
+    for one, other in itertools.combinations(groups, 2):
+        for layer in layers:
+            places = kept[one][layer], kept[other][layer]
+            facts["measures"] += between(*places, f"{one}-{other}", layer, rng=rng)
+    if attached.preflight.active:
+        for group, read in groups.items():
+            facts["layer_maps"][group] = layer_map(attached, read.texts, layers, rng)
+            records = displaced_tokens(attached, read.texts, tops[group], rng)
+            facts["tokens"] += [{"group": group, **record} for record in records]
+    facts["over_layers"] = over_layers(facts["measures"])
+    facts["told_apart"] = told_apart(facts["measures"], SUMMARY)
+    progress("reading displaced tokens", 1.0)
     return DiffResult(facts, subspace_arrays(kept))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a number belongs."""
+
+    group: str
+    layer: int
+
+
+def _read_off(
+    one: Reading, sides: Sides, written: list[NDArray[np.float64]] | None, place: Place
+) -> dict[str, list[dict[str, Any]]]:
+    """Everything that one layer and group says, by the list of facts that it belongs to."""
+    at = asdict(place)
+    found = measures(sides, one.tally, **at) + part_records(one.parts, **at)
+    found += written_records(sides, written, **at)
+    if sides.whole.exact:
+        found += similarity_records(sides, **at)
+    return {
+        "measures": found,
+        "buckets": bucket_records(one.buckets, **at),
+        "spectra": [spectrum_record(sides, **at)],
+        "directions": direction_records(sides, one.sinks, **at),
+        "variants": variant_records(one.variants, sides, **at),
+        "flips": flip_records(one.flip, **at),
+    }
+
+
+def _add(facts: dict[str, Any], found: dict[str, list[dict[str, Any]]]) -> None:
+    for name, records in found.items():
+        facts[name] += records
+
+
+def _opening(attached: Attached, request: DiffRequest, layers: Sequence[int]) -> dict[str, Any]:
+    lists = ("placebo", "measures", "buckets", "spectra", "directions", "variants", "flips", "tokens")
+    return {
+        "layers": list(layers),
+        "k": request.k,
+        "width": attached.loaded.width,
+        "n_random": request.n_random,
+        "exact": attached.loaded.width <= request.exact_width,
+        "preflight": asdict(attached.preflight) | {"active": attached.preflight.active},
+        "groups": {},
+        "layer_maps": {},
+        **{name: [] for name in lists},
+    }
 
 
 def _layers(asked: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
@@ -137,43 +220,47 @@ def _layers(asked: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
     return tuple(sorted(set(asked)))
 
 
-def half_of(doc_id: str) -> int:
-    """Deal documents to two halves by a hash of their name, whatever their order."""
-    return hashlib.sha256(doc_id.encode()).digest()[0] & 1
+def _require_room(request: DiffRequest, width: int) -> None:
+    """Refuse subspaces that the width, or the sketch of a wide model, cannot hold."""
+    exact = width <= request.exact_width
+    most = width // 2 if exact else max(1, sketch_columns(width) // 8)
+    if not 1 <= request.k <= most:
+        limit = "half the width of the model" if exact else "an eighth of the sketch of a model this wide"
+        raise DataError(f"k = {request.k}: choose 1 to {most}, {limit}")
 
 
-def _read(
-    attached: Attached,
-    texts: Sequence[Text],
-    layers: Sequence[int],
-    names: Sequence[str],
-    progress: Callable[[float], None],
-) -> dict[int, Tally]:
-    """Run one group of texts through every side and accumulate it, layer by layer."""
-    tallies = {layer: Tally(attached.loaded.width, len(names) - 2) for layer in layers}
-    done = 0
-    for batch in paired_batches(attached, texts, layers, names=names):
-        half = np.array([half_of(texts[i].doc_id) for i in batch.text_index.tolist()])
-        tally(batch, tallies, half)
-        done += len(half)
-        progress(done / len(texts))
-    return tallies
+def _placebo(attached: Attached, group: str, read: Texts, layers: Sequence[int]) -> list[dict[str, Any]]:
+    """The base against itself on the first few texts of a group, one record a layer and kind."""
+    texts = [text.text for text in read.texts[:PLACEBO_TEXTS]]
+    return [
+        {"group": group, "kind": kind, "layer": layer, "value": size, "texts": len(texts)}
+        for kind, sizes in placebo_sizes(attached, texts, layers).items()
+        for layer, size in sizes.items()
+    ]
 
 
-def _described(read: Texts, tallied: Tally) -> dict[str, Any]:
+def _at(
+    written: Sequence[dict[int, NDArray[np.float64]] | None], layer: int
+) -> list[NDArray[np.float64]] | None:
+    """What each adapter can write up to one layer; None where it cannot be told."""
+    return None if written[0] is None else [spaces[layer] for spaces in written]
+
+
+def _described(read: Texts, one: Reading) -> dict[str, Any]:
     return {
         "texts": len(read.texts),
         "documents": len({t.doc_id for t in read.texts}),
         "refused": [{"line": r.line, "reason": r.reason} for r in read.refused],
         "sha256": read.digest,
-        "tokens": sum(half.n for half in tallied.halves),
+        "tokens": sum(half.n for half in one.tally.halves),
     }
 
 
 def _top(side: Side) -> Top:
     """The first two directions of what moved, and the spread of the base along each."""
-    directions = side.moved.top(2).vectors
-    return Top(directions, np.sqrt(np.diag(directions.T @ side.stats.cov_base @ directions)))
+    directions = side.moved.vectors[:, :2]
+    along = (side.principal.vectors.T @ directions) ** 2
+    return Top(directions, np.sqrt(side.principal.values @ along))
 
 
 def _portion(

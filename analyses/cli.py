@@ -366,6 +366,25 @@ def count(
     print(jobs.count(request, out, workers=workers or len(os.sched_getaffinity(0))))
 
 
+@app.command(epilog=example("repgeo compare runs/diff-seed-0 runs/diff-seed-1 runs/diff-other"))
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of diff, two or more, of one base.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/compare/<run id>.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Compare runs of diff: seeds, ranks, recipes, adapters; what they share, what differs.
+
+    Overlaps stand between random adapters below, and halves of the documents and seeds of one recipe
+    above. Seeds are found by what their training noted. No model is run.
+    """
+    from analyses import jobs
+
+    jobs.require_room(out, "compare")
+    options.show_page(jobs.compare(runs, out), as_json=json)
+
+
 @app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))
 def redraw(
     folder: Annotated[Path, typer.Argument(help="Folder of a run: what holds its report.json.")],

@@ -35,6 +35,7 @@ class Kept:
         spectra: side -> the top m = min(d, 4 k) eigenvalues and eigenvectors of its E[d d^T].
         mean: E[d] of the adapter, (d,).
         trace: E|d|^2 of the adapter.
+        base_values: eigenvalues of the base's covariance, largest first.
     """
 
     k: int
@@ -42,6 +43,7 @@ class Kept:
     spectra: dict[str, Spectrum]
     mean: NDArray[np.float64]
     trace: float
+    base_values: NDArray[np.float64]
 
     @classmethod
     def of(cls, sides: Sides) -> Kept:
@@ -52,7 +54,8 @@ class Kept:
         named |= {f"{HALF}{i}": side for i, side in enumerate(sides.halves)}
         named |= {f"{RANDOM}{i}": side for i, side in enumerate(sides.randoms)}
         spectra = {name: side.moved.top(m) for name, side in named.items()}
-        return cls(whole.k, whole.stats.n, spectra, whole.stats.mean_diff, whole.stats.mean_square_diff)
+        stats, base = whole.stats, whole.principal.values
+        return cls(whole.k, stats.n, spectra, stats.mean_diff, stats.mean_square_diff, base)
 
     def subspace(self, side: str = WHOLE) -> NDArray[np.float64]:
         """The top-k directions of a side, in columns (d, k)."""

@@ -330,6 +330,38 @@ def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> 
     return write(report, _place(out, "weights", identity, files=made["files"]))
 
 
+def compare(runs: Sequence[Path], out: Path | None) -> Path:
+    """Compare runs of diff and write the page; see :func:`analyses.compare_runs.compare_runs`.
+
+    Args:
+        runs: folders of two or more runs.
+        out: folder of the page; None names it after the runs.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.compare_runs.compare_runs`.
+    """
+    from analyses.compare_page import compare_claims, compare_sections
+    from analyses.compare_runs import compare_runs
+    from analyses.diff_runs import ARRAYS
+    from analyses.run_names import in_words
+
+    facts = plain(compare_runs(runs))
+    folders = {run["name"]: Path(run["folder"]) for run in facts["runs"]}
+    made = manifest(files={name: folder / ARRAYS for name, folder in folders.items()}, base=facts["base"])
+    report = Report(
+        command="compare",
+        title=f"{in_words(list(folders))}: what they share",
+        claims=compare_claims(facts),
+        sections=compare_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, _place(out, "compare", {"k": facts["k"]}, files=made["files"]))
+
+
 def style(loaded: Loaded, data: StyleData, recipe: Recipe, out: Path) -> Path:
     """Do the main job on one style and write the page; see :func:`analyses.style_run.style_run`.
 

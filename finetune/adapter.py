@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from geometry.nulls import matched_random
 from geometry.spectra import LowRank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer
@@ -101,7 +101,8 @@ def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
 
     Raises:
         AdapterError: not a PEFT folder; not LoRA; an initialisation or bias training that rewrites the
-            base; weights missing, left over or not finite; trained on another base or tokenizer.
+            base; weights missing, left over or not finite; trained on another base or tokenizer; or the base
+            carries an adapter already.
     """
     from peft import PeftModel
 
@@ -109,6 +110,7 @@ def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
     config = adapter_config(folder)
     _require_no_bias(config, folder)
     weights = adapter_weights(folder)
+    _require_bare(loaded)
     require_same_base(loaded, folder)
     probe = _probe(loaded)
     pristine = _logits(loaded.model, probe)
@@ -130,13 +132,29 @@ def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
                 f"{folder}: does not fit {loaded.name} ({reason}); give the base that it was trained on"
             ) from error
         _require_keys(model, weights, folder)
-        yield Attached(model, loaded, folder, _preflight(model, config, probe, pristine, folder))
+        found = _preflight(model, config, probe, pristine, folder)
+        if note := _other_name(config, loaded):
+            found = replace(found, notes=(*found.notes, note))
+        yield Attached(model, loaded, folder, found)
     finally:
         if model is not None:
             model.unload()
         _drop_traces(loaded.model)
         for parameter, flag in zip(parameters, gradients, strict=True):
             parameter.requires_grad_(flag)
+
+
+def require_active(attached: Attached) -> None:
+    """Refuse an adapter that changes nothing.
+
+    Args:
+        attached: the attached adapter.
+
+    Raises:
+        AdapterError: every update is 0, or none of them reaches the output.
+    """
+    if not attached.preflight.active:
+        raise AdapterError(f"{attached.folder}: is inactive, it changes nothing; train it, or name another")
 
 
 def lora_layers(model: PeftModel) -> dict[str, LoraLayer]:
@@ -175,19 +193,30 @@ def random_adapters(attached: Attached, n: int, rng: np.random.Generator) -> tup
     Returns:
         Their names, to be used beside ``BASE`` and ``ADAPTER``.
     """
-    updates = deltas(attached)
     names = tuple(f"random_{i}" for i in range(n))
     for name in names:
-        attached.model.add_adapter(name, attached.model.peft_config[ADAPTER])
-        for module, layer in lora_layers(attached.model).items():
-            fresh = matched_random(updates[module], rng)
-            with torch.no_grad():
-                for target, value in zip(_factors(layer, name), (fresh.a, fresh.b), strict=True):
-                    target.copy_(torch.from_numpy(value))
-                _copy_magnitude(layer, name)
+        add_adapter(attached, name, lambda update: matched_random(update, rng))
+    return names
+
+
+def add_adapter(attached: Attached, name: str, make: Callable[[LowRank], LowRank]) -> None:
+    """Add an adapter that is made from the attached one, update by update.
+
+    Args:
+        attached: the attached adapter, which stays the active one; the new one goes when it is detached.
+        name: of the new adapter.
+        make: update of the attached adapter -> that of the new one, with factors of the same shapes.
+    """
+    updates = deltas(attached)
+    attached.model.add_adapter(name, attached.model.peft_config[ADAPTER])
+    for module, layer in lora_layers(attached.model).items():
+        fresh = make(updates[module])
+        with torch.no_grad():
+            for target, value in zip(_factors(layer, name), (fresh.a, fresh.b), strict=True):
+                target.copy_(torch.from_numpy(value))
+            _copy_magnitude(layer, name)
     attached.model.set_adapter(ADAPTER)
     attached.model.eval()
-    return names
 
 
 def forward_together(
@@ -215,6 +244,16 @@ def _require_no_bias(config: dict[str, Any], folder: Path) -> None:
             f"{folder}: trained biases (bias={config.get('bias')!r}), which stay when the adapter is switched "
             "off; train with bias='none'"
         )
+
+
+def _require_bare(loaded: Loaded) -> None:
+    """Refuse a base that is none: with adapter layers in it, merged or not, nothing says what the base was."""
+    for name, module in loaded.model.named_modules():
+        if hasattr(module, "base_layer") or hasattr(module, "lora_A"):
+            state = "a merged" if getattr(module, "merged", False) else "an"
+            raise AdapterError(
+                f"{loaded.name}: carries {state} adapter already, at {name}; load the base without it"
+            )
 
 
 def _require_keys(model: PeftModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
@@ -273,6 +312,17 @@ def _preflight(
         base_gap=gap,
         shift=shift,
         notes=tuple(notes),
+    )
+
+
+def _other_name(config: dict[str, Any], loaded: Loaded) -> str | None:
+    """Say that the adapter names another base, by the last part of its name; a copy may have any name."""
+    named = config.get("base_model_name_or_path")
+    if not named or Path(named).name == Path(loaded.name).name:
+        return None
+    return (
+        f"The adapter names `{named}` as its base, and was put on `{loaded.name}`; shapes fit, and where our "
+        "own training left a fingerprint it fits as well."
     )
 
 
