@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import torch
 
-from finetune.causal import evaluating, right_padded
+from finetune.causal import right_padded
 from finetune.patched import Patch, patched_logits
 from finetune.world_language import HOME, LIVELY, PADDING, PLAIN, STYLES, prompt, say, sentence
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from finetune.adapter import Attached
     from finetune.world_language import Language, Question
 
-CONTEXTS = 60
-"""Plain texts after which the style is read."""
+CONTEXTS, LONGEST = 40, 4
+"""Plain texts after which the style is read, and how many sentences they have at most."""
 
-WRITTEN = 20
+WRITTEN = 16
 """How many of them are continued for a whole sentence."""
 
 TOGETHER = 12
@@ -47,10 +47,9 @@ class Exam:
 
     Attributes:
         language: of the world.
-        contexts: beginnings of documents, 1 to 6 plain sentences each.
+        contexts: beginnings of documents, a few plain sentences each.
         questions: what each prompt asks.
-        prompts: beginnings of documents that end before an answer; every question is asked plain and lively,
-            each after a sentence about another entity.
+        prompts: first sentences up to their answer; every question is asked plain and lively.
     """
 
     language: Language
@@ -60,28 +59,26 @@ class Exam:
 
     @classmethod
     def drawn(cls, language: Language, sentences: int, rng: np.random.Generator) -> Self:
-        """Draw the texts around the questions.
+        """Draw the plain texts, and ask about every fact.
 
         Args:
             language: of the world.
-            sentences: of a document; contexts have at most one less.
+            sentences: of a document; the plain texts have less.
             rng: source of chance.
         """
 
         def ids(words: Sequence[str]) -> list[int]:
             return [language.ids[word] for word in ("<bos>", *words)]
 
-        contexts, prompts, questions = [], [], []
-        for i in range(CONTEXTS):
-            said = say(language.truth, PLAIN, 1 + i % (sentences - 1), rng)
-            contexts.append(ids([word for one in said for word in one]))
-        for question in language.truth:
-            for style in STYLES:
-                before = _another(language, question, rng)
-                said = sentence(before, language.truth[before], style)
-                prompts.append(ids([*said, *prompt(question, style)]))
-                questions.append(question)
-        return cls(language, tuple(contexts), tuple(questions), tuple(prompts))
+        longest = min(LONGEST, sentences - 1)
+        drawn = (say(language.truth, PLAIN, 1 + i % longest, rng) for i in range(CONTEXTS))
+        asked = [(question, style) for question in language.truth for style in STYLES]
+        return cls(
+            language,
+            tuple(ids([word for one in said for word in one]) for said in drawn),
+            tuple(question for question, _ in asked),
+            tuple(ids(prompt(question, style)) for question, style in asked),
+        )
 
     def score(self, openings: NDArray[np.int64], answers: NDArray[np.int64]) -> dict[str, float]:
         """Turn the likeliest next tokens into the shares of :data:`READINGS`.
@@ -159,12 +156,6 @@ def _likeliest(attached: Attached, texts: Sequence[list[int]], patches: Sequence
     batch = right_padded([(ids, ids) for ids in texts], PADDING, device=attached.loaded.device)
     del batch["labels"]
     last = torch.tensor([len(ids) - 1 for ids in texts])
-    with evaluating(attached.model):
+    with torch.inference_mode():
         logits = patched_logits(attached, batch, patches)
     return logits[:, torch.arange(len(texts)), last].argmax(-1).cpu().numpy()
-
-
-def _another(language: Language, question: Question, rng: np.random.Generator) -> Question:
-    """A question about another entity, so that the text before a question cannot answer it."""
-    others = [q for q in language.truth if q[0] != question[0]]
-    return others[rng.integers(len(others))]
