@@ -20,19 +20,20 @@ def short_names(folders: Sequence[str | Path]) -> dict[str, Path]:
 
     Returns:
         Name -> folder as it was given, in the order given. A name has as many parts of the path as are needed,
-        the same number for all, and never begins with one that says nothing.
+        the same number for all, and does without an ending that says nothing.
 
     Examples:
         >>> list(short_names(["/runs/kjv/adapter", "/runs/ornate"]))
-        ['kjv/adapter', 'ornate']
+        ['kjv', 'ornate']
         >>> list(short_names(["/a/x/one", "/a/y/one"]))
         ['x/one', 'y/one']
     """
-    parts = [Path(folder).resolve().parts for folder in folders]
-    for length in range(1, max(map(len, parts), default=0) + 1):
-        names = ["/".join(_ending(p, length)) for p in parts]
-        if len(set(names)) == len(names):
-            return dict(zip(names, map(Path, folders), strict=True))
+    whole = [Path(folder).resolve().parts for folder in folders]
+    for parts in (list(map(_telling, whole)), whole):
+        for length in range(1, max(map(len, parts), default=0) + 1):
+            names = ["/".join(p[-length:]) for p in parts]
+            if len(set(names)) == len(names):
+                return dict(zip(names, map(Path, folders), strict=True))
     return {}
 
 
@@ -46,7 +47,5 @@ def in_words(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _ending(parts: tuple[str, ...], length: int) -> tuple[str, ...]:
-    while length < len(parts) and parts[-length] in SAY_NOTHING:
-        length += 1
-    return parts[-length:]
+def _telling(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return parts[:-1] if len(parts) > 2 and parts[-1] in SAY_NOTHING else parts
