@@ -23,6 +23,7 @@ from analyses.diff_similarity import layer_map, similarity_records
 from analyses.diff_variants import flip_records, variant_records
 from analyses.diff_wide import EXACT_WIDTH, sketch_columns
 from analyses.displaced import Top, displaced_tokens
+from analyses.second_passes import Lead, second_passes
 from finetune.adapter import ADAPTER, attach
 from finetune.pairs import read_texts
 from finetune.placebo import placebo_sizes
@@ -80,7 +81,8 @@ class DiffResult:
             exact; ``groups`` with their sizes; ``placebo``, the base against itself; ``measures``, one record for
             each number with its layer, group, null and ceiling; ``over_layers``, the same corrected for having
             looked at all layers, and ``told_apart`` for all together; ``buckets`` by position; ``spectra``;
-            ``directions``; ``variants`` and ``flips``; ``layer_maps``; ``tokens``.
+            ``directions``; ``variants`` and ``flips``; ``layer_maps``; ``tokens``; and what
+            :func:`analyses.second_passes.second_passes` adds.
         arrays: top directions of every side, see :func:`analyses.diff_kept.subspace_arrays`.
     """
 
@@ -140,6 +142,7 @@ def compare(
     written = [written_spaces(attached, name, layers) for name in (ADAPTER, *cast.randoms)]
     kept: dict[str, dict[int, Kept]] = {group: {} for group in groups}
     tops: dict[str, dict[int, Top]] = {group: {} for group in groups}
+    leads: dict[str, dict[int, Lead]] = {group: {} for group in groups}
     for number, (group, read) in enumerate(groups.items()):
         show = _portion(progress, f"reading {group}", number, len(groups) + 1)
         wide = request.exact_width
@@ -148,6 +151,7 @@ def compare(
             sides = Sides.of(one.tally, request.k, group)
             _add(facts, _read_off(one, sides, _at(written, layer), Place(group, layer)))
             kept[group][layer], tops[group][layer] = Kept.of(sides), _top(sides.whole)
+            leads[group][layer] = Lead.of(sides)
             facts["groups"].setdefault(group, _described(read, one))
     for one, other in itertools.combinations(groups, 2):
         for layer in layers:
@@ -158,6 +162,10 @@ def compare(
             facts["layer_maps"][group] = layer_map(attached, read.texts, layers, rng)
             records = displaced_tokens(attached, read.texts, tops[group], rng)
             facts["tokens"] += [{"group": group, **record} for record in records]
+        texts = {group: read.texts for group, read in groups.items()}
+        facts |= second_passes(
+            attached, texts, request.texts, leads, request.k, randoms=cast.randoms, rng=rng
+        )
     facts["over_layers"] = over_layers(facts["measures"])
     facts["told_apart"] = told_apart(facts["measures"], SUMMARY)
     progress("reading displaced tokens", 1.0)

@@ -14,6 +14,7 @@ from analyses.diff_page_shape import directions, shape, tokens
 from analyses.diff_page_size import position, preflight, size
 from analyses.diff_page_source import source
 from analyses.digits import digits
+from analyses.second_page import second_claims, second_sections
 
 if TYPE_CHECKING:
     from analyses.diff_figures import Facts
@@ -38,7 +39,7 @@ def diff_claims(facts: Facts) -> tuple[str, ...]:
     claims += [_strongest(facts, group) for group in facts["groups"]]
     claims += [_concentration(facts, group) for group in list(facts["groups"])[:1]]
     claims += [_separation(facts, pair) for pair in pairs(facts)]
-    return tuple(claims)
+    return (*claims, *second_claims(facts))
 
 
 def diff_sections(facts: Facts) -> tuple[Section, ...]:
@@ -49,7 +50,7 @@ def diff_sections(facts: Facts) -> tuple[Section, ...]:
         sections += [source(facts)]
         sections += [separate(facts, pair) for pair in pairs(facts)]
         sections += [turn(facts)] if facts["exact"] else []
-        sections += [likeness(facts)]
+        sections += [likeness(facts), *second_sections(facts)]
     return tuple(sections)
 
 

@@ -82,12 +82,13 @@ def first_order(
     Returns:
         JSON-able. ``groups``: for each group with questions its ``metric``, ``items`` that were differentiated, of
         ``items_in_file``, mean metric of the ``base`` and mean true ``change``. ``effects``: for each such group and
-        layer the ``correlation`` of first-order and true change over items and the ``ratio`` of their sums, with random adapters as null, and
-        ``directions``: for each the effect ``e`` in units of the metric with its standard error, and its share of
-        E|d|^2. ``shares``: for each metric, group of states and layer the share of E|d|^2 inside the top-k gradient
-        subspace, beside random adapters and ``chance`` k / d. ``overlaps``: for each two metrics and layer the
-        overlap of their gradient subspaces between chance and the split-half ceiling. ``without_questions``: the
-        groups that ask nothing. Where gradients cannot be taken at all, only ``left_out``, the reason.
+        layer the ``correlation`` of first-order and true change over items and the ``ratio`` of their sums, with
+        random adapters as null, and ``directions``: for each the effect ``e`` in units of the metric with its
+        standard error, and its share of E|d|^2. ``shares``: for each metric, group of states and layer the share of
+        E|d|^2 inside the top-k gradient subspace, beside random adapters and ``chance`` k / d. ``overlaps``: for
+        each two metrics and layer the overlap of their gradient subspaces between chance and the split-half
+        ceiling. ``without_questions``: the groups that ask nothing. Where gradients cannot be taken at all, only
+        ``left_out``, the reason.
 
     Raises:
         DataError: a file cannot be read, or a question is longer than the model's context.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from analyses.diff_measures import Side, Sides
     from finetune.adapter import Attached
     from finetune.pairs import Text
@@ -78,15 +80,11 @@ def second_passes(
         DataError: a text or question that cannot be read or is longer than the model's context.
     """
     layers = list(next(iter(leads.values())))
-    bases = {
-        (one, other): {
-            layer: joint_bases(leads[one][layer].spectra, leads[other][layer].spectra, k) for layer in layers
-        }
-        for one, other in itertools.combinations(groups, 2)
-    }
+    bases = {pair: _bases(leads, pair, layers, k) for pair in itertools.combinations(groups, 2)}
     names = (BASE, ADAPTER, *randoms)
     progress("resampling documents", 0.0)
-    apart = separation(attached, groups, bases, names[: 2 + RANDOMS], k, rng)
+    moving = {pair: of for pair, of in bases.items() if of}
+    apart = separation(attached, groups, moving, names[: 2 + RANDOMS], k, rng)
     progress("reading lenses", 0.3)
     read = lenses(attached, groups, layers, names)
     progress("differentiating", 0.5)
@@ -94,6 +92,18 @@ def second_passes(
     felt = first_order(attached, paths, moved, names, k)
     progress("differentiating", 1.0)
     return {"separation": apart, "lenses": read, "first_order": felt}
+
+
+def _bases(
+    leads: Mapping[str, Mapping[int, Lead]], pair: tuple[str, str], layers: Sequence[int], k: int
+) -> dict[int, tuple[NDArray[np.float64], ...]]:
+    """The joint bases of two groups at the layers where every side moves both."""
+    found = {}
+    for layer in layers:
+        one, other = (leads[group][layer].spectra for group in pair)
+        if all(spectrum.values[0] > 0 for spectrum in (*one, *other)):
+            found[layer] = joint_bases(one, other, k)
+    return found
 
 
 def _cut(side: Side, m: int) -> Spectrum:

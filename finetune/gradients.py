@@ -11,9 +11,10 @@ added, and such a state is counted once.
 from __future__ import annotations
 
 import hashlib
+import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -166,10 +167,11 @@ def _take(
     labels = batch.pop("labels")
     signed = [q.weight_better for q in questions] + [-q.weight_worse for q in questions]
     weights = torch.tensor(signed, device=labels.device)
-    gradients, base = _differentiated(attached, batch, labels, weights, list(directions))
+    shown = _last_logits(attached, labels)
+    gradients, base = _differentiated(attached, batch | shown, labels, weights, list(directions))
     counts = _counted(batch["attention_mask"], [len(q.prompt) for q in questions])
     with evaluating(attached.model), block_outputs(attached.model, directions) as kept:
-        logits = forward_together(attached.model, batch, names).logits.unflatten(0, (len(names), -1))
+        logits = forward_together(attached.model, batch, names, **shown).logits.unflatten(0, (len(names), -1))
         streams = {layer: kept[layer].unflatten(0, (len(names), -1)) for layer in directions}
     metrics = torch.stack([_metric(side, labels, weights) for side in logits]).unflatten(1, (2, -1)).sum(1)
     held.metric[:, places] = metrics.double().cpu().numpy()
@@ -187,7 +189,7 @@ def _take(
 
 
 def _differentiated(
-    attached: Attached, batch: dict[str, Tensor], labels: Tensor, weights: Tensor, layers: Sequence[int]
+    attached: Attached, batch: dict[str, Any], labels: Tensor, weights: Tensor, layers: Sequence[int]
 ) -> tuple[dict[int, Tensor], Tensor]:
     """Gradients of the summed metric after each block of the base, and each row's part of the metric."""
     model = attached.model
@@ -202,6 +204,14 @@ def _differentiated(
     return dict(zip(layers, gradients, strict=True)), found.detach()
 
 
+def _last_logits(attached: Attached, labels: Tensor) -> dict[str, int]:
+    """Leave out the logits before the first answer of a batch, where the model can."""
+    if "logits_to_keep" not in inspect.signature(unwrapped(attached.model).forward).parameters:
+        return {}
+    first = int((labels != IGNORED).any(0).nonzero()[0])
+    return {"logits_to_keep": labels.shape[1] - first + 1}
+
+
 @contextmanager
 def _recorded(model: nn.Module) -> Iterator[None]:
     """Let gradients flow from the embeddings on, whether or not a parameter wants one."""
@@ -213,8 +223,8 @@ def _recorded(model: nn.Module) -> Iterator[None]:
 
 
 def _metric(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-    """Weighted log-likelihood of the labelled tokens of each row, (B,)."""
-    following = labels[:, 1:]
+    """Weighted log-likelihood of the labelled tokens of each row, (B,); logits may lack what comes before them."""
+    following = labels[:, -logits.shape[1] :][:, 1:]
     scored = following != IGNORED
     likely = logits[:, :-1][scored].float().log_softmax(-1)
     likely = likely.gather(-1, following[scored][:, None])[:, 0]
