@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from geometry.checks import AdapterError, ModelError
 from geometry.live import bridge
-from geometry.live.capture import block_outputs
+from geometry.live.capture import EMBEDDING, block_outputs, model_inputs, token_batches
 from geometry.live.models import as_bridge, fingerprint, load
+from tests.conftest import SENTENCES
 
 
 @pytest.fixture
@@ -140,6 +141,36 @@ def test_an_adapter_is_refused_until_it_is_merged(tiny_causal, ids):
     with torch.inference_mode():
         found = as_bridge(replace(tiny_causal, model=merged))(ids)
     torch.testing.assert_close(found, expected, rtol=0, atol=5e-4)
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_merged_adapter_gives_the_same_rows_through_the_bridge_and_through_hooks(tmp_path, fresh, family):
+    """At every layer, for texts of different lengths: padded batches on our side, one text at a time on theirs."""
+    loaded = fresh(family)
+    with_lora(copy.deepcopy(loaded.model)).save_pretrained(tmp_path)
+    with torch.inference_mode():
+        pristine = loaded.model(loaded.tokenizer(SENTENCES[0], return_tensors="pt")["input_ids"]).logits
+    merged = PeftModel.from_pretrained(loaded.model, tmp_path).merge_and_unload().eval()
+    made = as_bridge(replace(loaded, model=merged))
+    layers = range(EMBEDDING, 3)
+    texts = [*SENTENCES, "Salt."]
+    seen = 0
+    for batch in token_batches(texts, loaded.tokenizer, max_length=128, batch_tokens=256):
+        with torch.inference_mode(), block_outputs(merged, layers) as stream:
+            logits = merged(**model_inputs(merged, batch)).logits
+        for row, index in enumerate(batch.text_index.tolist()):
+            real = batch.attention_mask[row].bool()
+            with torch.inference_mode():
+                expected, cache = made.run_with_cache(batch.input_ids[row, real][None])
+            torch.testing.assert_close(logits[row, real], expected[0], rtol=0, atol=2e-4)
+            if index == 0:
+                assert (expected[0] - pristine[0]).abs().max() > 0.1
+            for layer in layers:
+                name = "blocks.0.hook_resid_pre" if layer == EMBEDDING else f"blocks.{layer}.hook_resid_post"
+                torch.testing.assert_close(stream[layer][row, real], cache[name][0], rtol=0, atol=2e-4)
+            seen += 1
+    assert seen == len(texts)
 
 
 def test_an_architecture_that_transformer_lens_does_not_know(tiny_llama):
