@@ -27,8 +27,8 @@ def shape(facts: Facts) -> Section:
     return Section(
         "How many directions",
         (
-            "A change that means something tends to use few directions; a random update of the same strength "
-            "spreads. Effective rank is the exponential of the entropy of the energies; uncentred, so that a "
+            "A change may be carried by few directions or by many; only beside random updates of the same strength "
+            "does either say something. Effective rank is the exponential of the entropy of the energies; uncentred, so that a "
             "constant shift counts as one direction. All ranks are bounded by propagation, not by the adapter's "
             "rank.",
         ),

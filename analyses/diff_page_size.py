@@ -51,6 +51,8 @@ def preflight(facts: Facts) -> Section:
 
 def _null(facts: Facts) -> str:
     n = facts["n_random"]
+    if n < 2:
+        return "No number here has a null: that takes two random adapters or more."
     return (
         f"The null of every number comes from {n} random adapters: each keeps the singular values of every update "
         "and draws its singular vectors anew. A grey band is where one more of them falls in 95 of 100 cases if they "

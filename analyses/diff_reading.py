@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from finetune.paired import PairedBatch
     from finetune.pairs import Text
 
-BATCH_ROWS = 12_288
+BATCH_ROWS = 8_192
 """Most tokens of a batch, all sides counted."""
 
 MEMORY = 2 << 30
