@@ -1,13 +1,13 @@
 """May it be said that a concept shows its symmetry? Gates, each with its number, and the one that failed.
 
-The rule is fixed: nothing in it is fitted to the set that is judged. (Two gates, that a cycle closes and that a
-line is graded, were added after planted and real sets had fooled the rest.) A matrix of co-occurrence must depend on the lag beyond
-what 99 % of shuffled labels do, near items must be more alike, a cycle must close and a line must not, a line
-must be graded and no step between two groups, and likeness must survive what spelling and frequency explain.
-A cloud of hidden states must have the predicted first mode beyond the best that shuffled labels reach over
-all layers and templates looked at, a cycle must be round, and it too must survive spelling and frequency.
-Where a planted symmetry would have been missed, the verdict is that nothing can be told.
-"""
+The rule is fixed: nothing in it is fitted to the set that is judged. (Two gates, that a cycle closes and that
+a line is graded, were added after planted and real sets had fooled the rest.) A matrix of co-occurrence must
+depend on the lag beyond what 99 % of shuffled labels do, near items must be more alike, a cycle must close
+and a line must not, a line must be graded and no step between two groups, and likeness must survive what
+spelling and frequency explain. A cloud of hidden states must have the predicted first mode beyond the best
+that shuffled labels reach over all layers and templates looked at, a cycle must be round, and it too must
+survive spelling and frequency. Where a planted symmetry would have been missed, the verdict is that nothing
+can be told."""
 
 from __future__ import annotations
 
