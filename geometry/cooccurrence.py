@@ -242,9 +242,7 @@ class PairCounter:
             raise ShapeError(f"words: expected {self.size}, got {len(words)}")
         if not self.tokens:
             raise DataError("counting: no words yet; call update first")
-        indptr, indices, data = self._whole()
-        upper = sparse.csr_array((data, indices, indptr), shape=(self.size, self.size))
-        unigrams = self.unigrams.copy()
+        upper, unigrams = upper_half(*self._whole()), self.unigrams.copy()
         return Cooccurrence(tuple(words), upper, unigrams, self.tokens, self.total, self.weighting)
 
     def rows(self) -> list[Rows]:
@@ -306,6 +304,22 @@ class PairCounter:
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(renew, range(len(self._rows))))
+
+
+def upper_half(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], data: NDArray[np.int64]
+) -> sparse.csr_array:
+    """Make a V x V matrix of its arrays without copying them, up to 2^31 entries.
+
+    Args:
+        indptr: (V + 1,) where rows begin.
+        indices: columns.
+        data: counts.
+    """
+    size = len(indptr) - 1
+    # SciPy brings both kinds of indices to one type, the larger
+    small = indptr.astype(np.int32) if len(data) < 2**31 else indptr
+    return sparse.csr_array((data, indices, small), shape=(size, size))
 
 
 def _no_rows(n: int) -> Rows:

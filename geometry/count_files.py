@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from geometry.checks import DataError
-from geometry.cooccurrence import Cooccurrence, PairCounter
+from geometry.cooccurrence import Cooccurrence, PairCounter, upper_half
 from geometry.weightings import Weighting
 
 if TYPE_CHECKING:
@@ -68,12 +67,9 @@ def read_counts(folder: str | Path) -> Cooccurrence:
         DataError: the folder holds no counts, or damaged ones.
     """
     arrays, record = _read(folder)
-    words = read_words(folder)
-    size = len(words)
-    upper = sparse.csr_array((arrays["data"], arrays["indices"], arrays["indptr"]), shape=(size, size))
-    return Cooccurrence(
-        words, upper, arrays["unigrams"], record["tokens"], record["total"], _weighting(record)
-    )
+    upper = upper_half(arrays["indptr"], arrays["indices"], arrays["data"])
+    tokens, total = record["tokens"], record["total"]
+    return Cooccurrence(read_words(folder), upper, arrays["unigrams"], tokens, total, _weighting(record))
 
 
 def read_counter(folder: str | Path, *, threads: int = 1) -> PairCounter:

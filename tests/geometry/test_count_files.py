@@ -35,10 +35,11 @@ def test_counts_come_back_as_they_were(counter, folder):
 
 
 def test_the_matrix_stays_on_disk(folder):
-    data = read_counts(folder).upper.data
-    while isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
-        data = data.base
-    assert isinstance(data, np.memmap)
+    upper = read_counts(folder).upper
+    for array in (upper.data, upper.indices):
+        while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+            array = array.base
+        assert isinstance(array, np.memmap)
 
 
 def test_more_can_be_added_and_the_files_stay(counter, folder, tmp_path):
