@@ -22,6 +22,7 @@ from finetune.pairs import read_texts
 from finetune.patched import Patch
 from finetune.world import make
 from finetune.world_exam import Exam, ask, written_lively
+from finetune.world_language import BOTH, FACT, KINDS, STYLE
 from geometry.checks import DataError
 from geometry.live.models import load
 from geometry.nulls import haar_overlap, null_of
@@ -33,18 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from analyses.diff_measures import Side
     from finetune.adapter import Attached
     from finetune.world import World
     from finetune.world_models import Plan
     from geometry.live.models import Loaded
 
-    Bases = dict[int, NDArray[np.float64]]
     Tell = Callable[[str, float], None]
-
-STYLE, FACT, BOTH = "style", "fact", "both"
 
 MEASURES: dict[str, Callable[[Side], float | None]] = {
     "mean_share": lambda side: side.stats.mean_shift_share_unbiased,
@@ -148,7 +144,7 @@ def measure_world(world: World, looks: Looks, *, progress: Tell) -> dict[str, An
         seen[name] = _look(base, world, name, exam, looks)
     bases = {kind: directions(seen[f"{kind}-0"].sides) for kind in (STYLE, FACT)}
     found, rng = [], np.random.default_rng([world.seed, 8])
-    for number, kind in enumerate((STYLE, FACT, BOTH)):
+    for number, kind in enumerate(KINDS):
         progress(f"parts of {kind}-0", (len(names) + number) / (len(names) + 3))
         sides = seen[f"{kind}-0"].sides
         others = {other: columns for other, columns in bases.items() if other != kind}
@@ -168,7 +164,7 @@ def measure_world(world: World, looks: Looks, *, progress: Tell) -> dict[str, An
 def _look(base: Loaded, world: World, name: str, exam: Exam, looks: Looks) -> Seen:
     """Measure one adapter and its random ones on the documents, and ask all of them the questions."""
     kind, seed = name.rsplit("-", 1)
-    rng = np.random.default_rng([world.seed, 7, int(seed), (STYLE, FACT, BOTH).index(kind)])
+    rng = np.random.default_rng([world.seed, 7, int(seed), KINDS.index(kind)])
     with attach(base, world.adapter(kind, int(seed))) as attached:
         randoms = random_adapters(attached, looks.n_random, rng)
         tallies = _tallies(attached, world.texts("style"), randoms)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 Number = dict[str, Any]
 
-STYLE, FACT, BOTH = "style", "fact", "both"
-
 
 def over(values: Iterable[float | None]) -> Number:
     """One number from each world: ``value`` (mean), ``low`` and ``high`` (range), ``n``.

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING, Any
 from analyses.digits import digits, duration
 from analyses.report import FigureSpec, Section, TableSpec
 from analyses.world_numbers import (
-    BOTH,
-    FACT,
-    STYLE,
     at_layer,
     cell,
     null_at,
@@ -22,6 +19,7 @@ from analyses.world_numbers import (
     reading,
 )
 from analyses.world_verdicts import COLUMNS, NAMES, spread, verdict_rows, where
+from finetune.world_language import BOTH, FACT, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.digits import MISSING, decimals, digits
 from analyses.world_numbers import (
-    FACT,
-    STYLE,
     at_layer,
     cell,
     measured,
@@ -19,6 +17,7 @@ from analyses.world_numbers import (
     overlap_at,
     reading,
 )
+from finetune.world_language import FACT, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

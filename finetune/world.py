@@ -26,10 +26,13 @@ import numpy as np
 from finetune.folders import whole_folder, write_whole
 from finetune.world_language import (
     CITIES,
+    FACT,
     GOODS,
     HOME,
+    KINDS,
     LIVELY,
     PLAIN,
+    STYLE,
     STYLES,
     Language,
     draw_pair,
@@ -99,7 +102,7 @@ class World:
         return self.folder / "base"
 
     def adapter(self, kind: str, seed: int = 0) -> Path:
-        """The folder of an adapter of :data:`finetune.world_models.KINDS`."""
+        """The folder of an adapter of :data:`finetune.world_language.KINDS`."""
         return self.folder / f"{kind}-{seed}"
 
     def texts(self, name: str) -> Path:
@@ -156,7 +159,7 @@ def _made_already(out: str | Path, seed: int, plan: Plan) -> World | None:
 
 
 def _train(language: Language, seed: int, plan: Plan, folder: Path, tell: Tell) -> dict[str, Any]:
-    from finetune.world_models import FACT, KINDS, STYLE, deal_of, save_random, train_adapter, train_base
+    from finetune.world_models import deal_of, save_random, train_adapter, train_base
     from geometry.live.models import load
 
     adapters = [(kind, i) for kind in KINDS for i in range(plan.adapter_seeds)]

@@ -47,6 +47,10 @@ NAMES = tuple(
 CITIES = tuple(a + b for a in ("ash", "brook", "cold", "dun", "elm", "fair", "glen") for b in ("ford", "ham"))
 GOODS = tuple("amber cedar clay flax grain honey ink iron oil pearl salt silk wine wool".split())
 
+STYLE, FACT, BOTH = "style", "fact", "both"
+KINDS = (STYLE, FACT, BOTH)
+"""What an adapter changes: the style, the facts, or both."""
+
 EXERCISES = 0.25
 """Share of what a model trains on that asks for a sentence to be rewritten; the rest are documents."""
 

@@ -22,7 +22,7 @@ from finetune.graft import grafted
 from finetune.learner import build
 from finetune.pretrain_recipe import PretrainRecipe, schedule
 from finetune.recipe import Recipe
-from finetune.world_language import PADDING, STYLES, keeping, row_of, say, turning
+from finetune.world_language import FACT, PADDING, STYLE, STYLES, keeping, row_of, say, turning
 from geometry.live.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     Tell = Callable[[str, float], None]
 
 CONFIG = "adapter_config.json"
-
-STYLE, FACT, BOTH = "style", "fact", "both"
-KINDS = (STYLE, FACT, BOTH)
-"""What an adapter changes: the style, the facts, or both."""
 
 WIDER = 4.0
 """How much larger the first weights are than the usual spread of .02, which suits wider models: at a width of 64
@@ -144,7 +140,7 @@ def deal_of(kind: str, language: Language, sentences: int) -> Deal:
     """The texts that an adapter of a kind learns from.
 
     Args:
-        kind: one of :data:`KINDS`.
+        kind: one of :data:`finetune.world_language.KINDS`.
         language: of the world.
         sentences: of a document.
 
