@@ -7,7 +7,8 @@ and a line must not, a line must be graded and no step between two groups, and l
 spelling and frequency explain. A cloud of hidden states must have the predicted first mode beyond the best
 that shuffled labels reach over all layers and templates looked at, a cycle must be round, and it too must
 survive spelling and frequency. Where a planted symmetry would have been missed, the verdict is that nothing
-can be told."""
+can be told.
+"""
 
 from __future__ import annotations
 
