@@ -314,9 +314,12 @@ def count(
     weights: Annotated[
         options.Weights, typer.Option(help="A neighbour at distance d counts window + 1 - d, 1, or 1/d.")
     ] = options.Weights.linear,
-    vocab: Annotated[int, typer.Option(help="Most frequent words to count.", min=1)] = 25_000,
+    vocab: Annotated[
+        int | None,
+        typer.Option(help="Most frequent words to count; default 25000.", min=1, show_default=False),
+    ] = None,
     words: Annotated[
-        Path | None, typer.Option(help="Count these alone: one word or phrase a line.", show_default=False)
+        Path | None, typer.Option(help="Count these instead: one word or phrase a line.", show_default=False)
     ] = None,
     phrases: Annotated[
         Path | None, typer.Option(help="Join these to one word each: one phrase a line.", show_default=False)
@@ -331,7 +334,8 @@ def count(
         ),
     ] = None,
     add: Annotated[
-        list[Path] | None, typer.Option(help="Folder of counts to add; give it more than once.")
+        list[Path] | None,
+        typer.Option(help="Folder of counts to add, of the same words and window; give it more than once."),
     ] = None,
     field: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
     workers: Annotated[
@@ -352,10 +356,11 @@ def count(
     from geometry.words import cased, folded
 
     chosen = jobs.lines_of(words)
+    options.require_one_list(vocab, words, add)
     request = CountRequest(
         tuple(corpus_path(one) for one in corpus or ()),
         getattr(weightings, weights.value)(window),
-        vocabulary=vocab,
+        vocabulary=vocab or CountRequest.vocabulary,
         words=chosen,
         phrases=jobs.lines_of(phrases),
         letters=folded if fold_case else cased,

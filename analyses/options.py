@@ -174,6 +174,20 @@ def dimensions(given: str) -> tuple[int, ...]:
         raise DataError(f"--k {given}: write dimensions such as 1,2,4") from None
 
 
+def require_one_list(vocab: int | None, words: Path | None, add: list[Path] | None) -> None:
+    """Refuse two answers to which words are counted.
+
+    Raises:
+        DataError: more than one of ``--vocab``, ``--words`` and ``--add`` is given.
+    """
+    from geometry.checks import DataError
+
+    given = {"--vocab": vocab, "--words": words, "--add": add}
+    named = [name for name, value in given.items() if value]
+    if len(named) > 1:
+        raise DataError(f"{' and '.join(named)}: each says which words are counted; give one of them")
+
+
 def show_page(page: Path, *, as_json: bool) -> None:
     """Print the path of a page, or the report.json beside it."""
     from geometry.checks import InputError

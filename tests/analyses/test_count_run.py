@@ -224,6 +224,7 @@ def test_the_command(tmp_path, capsys):
         ("one two", ["--window", "23", "--weights", "inverse"], "window: expected 1 to 22"),
         ("one two", ["--words", "/no/such/file"], "cannot be read as UTF-8"),
         ("one two", ["--add", "/no/such/folder"], "holds no counts"),
+        ("one two", ["--words", "WORDS", "--vocab", "9"], "--vocab and --words: each says which words"),
     ],
 )
 def test_refused_in_one_line(tmp_path, capsys, content, arguments, says):
@@ -251,6 +252,7 @@ def test_refused_before_anything_is_read(tmp_path, capsys):
         (CountRequest((path,), flat(2), words=("w1", "--")), "'--' holds no letter"),
         (CountRequest((path,), flat(2), words=("w1", "W1"), letters=folded), "'W1' is there twice"),
         (CountRequest((path,), flat(2), phrases=("w1",)), "fewer than two words"),
+        (CountRequest((path, tmp_path), flat(2)), "would be counted twice"),
     ):
         with pytest.raises(DataError, match=says):
             count(request, tmp_path / "out", workers=1, show=show)
