@@ -164,7 +164,14 @@ def compare(
             facts["tokens"] += [{"group": group, **record} for record in records]
         texts = {group: read.texts for group, read in groups.items()}
         facts |= second_passes(
-            attached, texts, request.texts, leads, request.k, randoms=cast.randoms, rng=rng
+            attached,
+            texts,
+            request.texts,
+            leads,
+            request.k,
+            randoms=cast.randoms,
+            rng=rng,
+            progress=lambda what, share: progress(what, (len(groups) + share) / (len(groups) + 1)),
         )
     facts["over_layers"] = over_layers(facts["measures"])
     facts["told_apart"] = told_apart(facts["measures"], SUMMARY)

@@ -30,7 +30,7 @@ def lens_sections(facts: Facts) -> list[Section]:
         "Below the last layer both lenses leave out what later blocks do to the change and add to it. At the last "
         "one the linearised lens is exact for small changes; where the change is as large as the state, the norm "
         "bends and it fails. Random adapters, each against its own truth, say how a lens works where nothing "
-        "was learnt. The mean base state, which is no change at all, can correlate through the frequencies of tokens.",
+        "was learnt. The mean base state, no change at all, can correlate through the frequencies of tokens.",
     ]
     if found["readout_gap"] > GAP:
         text.append(
