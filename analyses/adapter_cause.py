@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from analyses.cause_bases import (
+    CONTROLS,
+    HAAR,
+    OTHER,
+    PCA,
+    RANDOM,
     control_columns,
     fit,
     mean_energy,
@@ -20,22 +25,26 @@ from analyses.cause_bases import (
     own_columns,
 )
 from analyses.cause_exam import GROUPS, METRICS, read_groups
-from analyses.cause_measures import Trial, effect, necessity, records, sufficiency
+from analyses.cause_farthest import farthest, shown_layer
+from analyses.cause_measures import Trial, damage, effect, necessity, records, sufficiency
+from analyses.cause_modules import module_records
+from analyses.cause_written import written_facts
 from finetune.adapter import attach, random_adapters
 from finetune.patched import (
     ablate_diff,
     keep_mean,
     keep_only,
-    patched_likelihoods,
     remove_mean,
     steer,
     transplant,
+    zero_project,
 )
+from finetune.patched_likelihoods import patched_likelihoods
 from geometry.checks import AdapterError, DataError, LayerError
 from geometry.nulls import haar_basis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from analyses.cause_bases import Columns, Site
@@ -50,11 +59,28 @@ if TYPE_CHECKING:
 ALPHAS = (1.0, 2.0)
 """How many mean differences are added to the base when it is steered."""
 
-TOGETHER = 8
-"""Patched copies in one forward pass, beside base and adapted model."""
+NEEDED = ("necessity", "zero-projection", "mean removed")
+"""Measures that take something out; all others put something in."""
 
-ACTS: dict[str, Act] = {"necessity": ablate_diff, "sufficiency": keep_only, "transplant": transplant}
-"""Measure -> the patch that it takes. The transplant is a sufficiency too, with the base's blocks above."""
+ACTS: dict[str, Act] = {
+    "necessity": ablate_diff,
+    "sufficiency": keep_only,
+    "transplant": transplant,
+    "zero-projection": zero_project,
+}
+"""Measure -> the patch that it takes. The transplant is a sufficiency too, with the base's blocks above; the
+zero-projection is a necessity that does not spare the base's content, for comparison."""
+
+CONTROLLED = {
+    "necessity": CONTROLS,
+    "sufficiency": (HAAR, PCA, RANDOM, OTHER),
+    "transplant": (HAAR,),
+    "zero-projection": (),
+}
+"""Measure -> the controls that it stands beside."""
+
+DAMAGED = ("necessity", "sufficiency", "zero-projection")
+"""Acts whose damage is looked at."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +89,25 @@ class CauseRequest:
 
     Attributes:
         texts: ``style`` -> JSONL of pairs, ``fact`` -> JSONL of cloze facts with foils.
-        layer: the block after which the stream is patched.
+        layers: the blocks after which the stream is patched, each on its own; None for all.
         ks: dimensions of the subspaces.
-        all_layers: also take the subspaces of every block from ``layer`` on out at once.
+        all_layers: also take the subspaces of every block from the first of ``layers`` on out at once.
         draws: how many of each random control, at least 2.
         seed: of the controls and of the intervals.
+        write: how many held-out sources patched copies rewrite; 0 for none.
+        training: pairs that the adapter was trained on, for the judge of what is written; None for the fit half.
+        quotable: whether what was written may be kept; the licence of the texts may forbid it.
     """
 
-    texts: dict[str, Path]
-    layer: int
+    texts: Mapping[str, Path]
+    layers: tuple[int, ...] | None
     ks: tuple[int, ...] = (1, 2, 4, 8, 16)
     all_layers: bool = False
     draws: int = 3
     seed: int = 0
+    write: int = 0
+    training: Path | None = None
+    quotable: bool = True
 
 
 def cause(
@@ -86,13 +118,17 @@ def cause(
     Args:
         base: the base model; borrowed and given back as it was.
         adapter: PEFT adapter folder.
-        request: texts, layer, dimensions and controls.
+        request: texts, layers, dimensions and controls.
         progress: is called with what is being done and the share that is done.
 
     Returns:
         Facts, JSON-able: ``preflight``; ``groups`` with the sizes of both halves; ``effects``, what the whole
-        adapter does to each metric; ``measures``, one record for each scope, basis, dimension, measure and
-        metric with its interval, its controls and their verdicts; ``means``, the same for one constant vector.
+        adapter does to each metric; ``measures``, one record for each scope, layer, basis, dimension, measure and
+        metric with its interval, its controls and their verdicts; ``farthest``, where these lie farthest from
+        their controls, corrected for having looked at all layers and dimensions; ``shown``, the layer whose curves
+        the page shows in full; ``damage``, what patches break; ``means``, the same as measures for one constant
+        vector at the shown layer; ``modules``, the adapter's own modules block by block; ``written``, what
+        patched copies write, None if nothing was to be written.
 
     Raises:
         AdapterError: see :func:`finetune.adapter.attach`; or the adapter changes nothing.
@@ -109,18 +145,23 @@ def cause(
                 f"{adapter}: is inactive, so there is no change to test; train it, or name another"
             )
         progress("fitting subspaces", 0.0)
-        sites = _fitted(attached, dealt.fit, layers, request, rng)
+        needed = range(layers[0], base.n_layers) if request.all_layers else layers
+        sites = _fitted(attached, dealt.fit, needed, request, rng)
         bench = Bench.of(attached, dealt.exam)
-        measures = list(_measures(bench, sites, request, rng, progress))
-        means = [
+        found = _tried(bench, sites, layers, request, rng, progress)
+        progress("switching modules off", 1.0)
+        found["modules"] = list(module_records(attached, dealt.exam, bench.sure))
+        found["farthest"] = list(farthest(found["measures"]))
+        shown = found["shown"] = shown_layer(found["farthest"], layers)
+        found["means"] = [
             {"basis": basis} | record
             for basis in GROUPS
-            for record in bench.records(_mean_trials(sites[basis][request.layer], request, rng))
+            for record in bench.records(list(_mean_trials(sites[basis][shown], shown, request, rng)))
         ]
+        found["written"] = written_facts(attached, sites, dealt, found, request) if request.write else None
         preflight = asdict(attached.preflight) | {"active": attached.preflight.active}
-    tokens = {group: by_layer[request.layer].stats.n for group, by_layer in sites.items()}
+    tokens = {group: by_layer[layers[0]].stats.n for group, by_layer in sites.items()}
     return {
-        "layer": request.layer,
         "layers": list(layers),
         "ks": list(request.ks),
         "draws": request.draws,
@@ -128,8 +169,7 @@ def cause(
         "preflight": preflight,
         "groups": {group: size | {"fit_tokens": tokens[group]} for group, size in dealt.sizes.items()},
         "effects": bench.effects,
-        "measures": measures,
-        "means": means,
+        **found,
     }
 
 
@@ -145,47 +185,74 @@ class Bench:
     def of(cls, attached: Attached, exam: Exam) -> Self:
         """Ask base and adapted model alone."""
         whole = exam.means(patched_likelihoods(attached, exam.questions, []))
-        return cls(attached, exam, {metric: effect(whole[metric]) for metric in METRICS})
+        whole |= exam.damage(patched_likelihoods(attached, exam.readings, []))
+        return cls(attached, exam, {metric: effect(states) for metric, states in whole.items()})
 
-    def records(self, trials: Iterable[tuple[Trial, Patch]]) -> Iterator[dict[str, Any]]:
+    @property
+    def sure(self) -> set[str]:
+        """The metrics on which the whole adapter has an effect that can be divided."""
+        return {metric for metric in METRICS if self.effects[metric]["sure"]}
+
+    def records(self, trials: Sequence[tuple[Trial, Patch]]) -> Iterator[dict[str, Any]]:
         """Run trials, and put every own one beside its controls, metric by metric."""
+        likelihoods = patched_likelihoods(self.attached, self.exam.questions, [patch for _, patch in trials])
+        found = self.exam.means(likelihoods)
         by_measure: dict[str, list[tuple[Trial, dict[str, np.ndarray]]]] = {}
-        # a few at a time: a basis may be as large as a weight of the model
-        waiting = iter(trials)
-        while part := list(itertools.islice(waiting, TOGETHER)):
-            patches = [patch for _, patch in part]
-            found = self.exam.means(patched_likelihoods(self.attached, self.exam.questions, patches))
-            for i, (trial, _) in enumerate(part):
-                score = {metric: means[[0, 1, 2 + i]] for metric, means in found.items()}
-                by_measure.setdefault(trial.measure, []).append((trial, score))
-        sure = {metric for metric, found in self.effects.items() if found["sure"]}
+        for i, (trial, _) in enumerate(trials):
+            score = {metric: means[[0, 1, 2 + i]] for metric, means in found.items()}
+            by_measure.setdefault(trial.measure, []).append((trial, score))
         for measure, tried in by_measure.items():
-            part_of = necessity if measure in {"necessity", "mean removed"} else sufficiency
-            yield from records(measure, part_of, tried, sure)
+            part_of = necessity if measure in NEEDED else sufficiency
+            yield from records(measure, part_of, tried, self.sure)
+
+    def damage(self, trials: Sequence[tuple[Trial, Patch]]) -> Iterator[dict[str, Any]]:
+        """Run trials, and see what they break."""
+        patches = [patch for _, patch in trials]
+        found = self.exam.damage(patched_likelihoods(self.attached, self.exam.readings, patches))
+        for i, (trial, _) in enumerate(trials):
+            yield from damage(trial, {metric: means[[0, 1, 2 + i]] for metric, means in found.items()})
 
 
-def _measures(
+def _tried(
     bench: Bench,
     sites: dict[str, dict[int, Site]],
+    layers: Sequence[int],
     request: CauseRequest,
     rng: np.random.Generator,
     progress: Callable[[str, float], None],
-) -> Iterator[dict[str, Any]]:
-    everywhere = tuple(sites[GROUPS[0]])
-    scopes = {"one layer": (request.layer,)} | ({"all layers": everywhere} if request.all_layers else {})
-    jobs = list(itertools.product(scopes, GROUPS, request.ks))
-    for number, (scope, basis, k) in enumerate(jobs, start=1):
-        here = {group: {layer: sites[group][layer] for layer in scopes[scope]} for group in GROUPS}
-        measures = ACTS if scope == "one layer" else {"necessity": ablate_diff}
-        for record in bench.records(_trials(here, basis, k, rng, measures)):
-            yield {"scope": scope, "basis": basis, "k": k} | record
-        progress(f"patching, {basis} directions", number / len(jobs))
+) -> dict[str, list[dict[str, Any]]]:
+    """Every trial at every layer, and at all of them together where that is asked for."""
+    found: dict[str, list[dict[str, Any]]] = {"measures": [], "damage": []}
+    scopes = [("one layer", layer, (layer,)) for layer in layers]
+    if request.all_layers:
+        scopes.append(("all layers", layers[0], tuple(sites[GROUPS[0]])))
+    jobs = list(itertools.product(scopes, GROUPS))
+    for number, ((scope, layer, here), basis) in enumerate(jobs):
+        progress(f"layer {layer}, {basis} directions", number / len(jobs))
+        near = {group: {i: sites[group][i] for i in here} for group in GROUPS}
+        for k in request.ks:
+            label = {"scope": scope, "layer": layer, "basis": basis, "k": k}
+            # controls of equal energy are many and large: over several layers they stand at the largest k
+            rules = {"equal k", "equal energy"} if len(layers) == 1 or k == max(request.ks) else {"equal k"}
+            trials = list(_trials(near, basis, k, rng, rules=rules))
+            if scope == "all layers":
+                trials = [(trial, patch) for trial, patch in trials if trial.measure == "necessity"]
+            found["measures"] += [label | record for record in bench.records(trials)]
+            if scope == "one layer":
+                looked_at = [t for t in trials if t[0].control in {None, HAAR} and t[0].measure in DAMAGED]
+                found["damage"] += [label | record for record in bench.damage(looked_at)]
+    return found
 
 
 def _layers(request: CauseRequest, count: int) -> tuple[int, ...]:
-    if not 0 <= request.layer < count:
-        raise LayerError(f"no layer {request.layer}: this model has 0 to {count - 1}")
-    return tuple(range(request.layer, count)) if request.all_layers else (request.layer,)
+    if request.layers is None:
+        return tuple(range(count))
+    if not request.layers:
+        raise LayerError("no layer: name at least one")
+    for layer in request.layers:
+        if not 0 <= layer < count:
+            raise LayerError(f"no layer {layer}: this model has 0 to {count - 1}")
+    return tuple(sorted(set(request.layers)))
 
 
 def _require_dimensions(request: CauseRequest, width: int) -> None:
@@ -204,16 +271,17 @@ def _require_dimensions(request: CauseRequest, width: int) -> None:
 def _fitted(
     attached: Attached,
     texts: Mapping[str, list[Text]],
-    layers: tuple[int, ...],
+    layers: Iterable[int],
     request: CauseRequest,
     rng: np.random.Generator,
 ) -> dict[str, dict[int, Site]]:
+    layers = tuple(layers)
     names = random_adapters(attached, request.draws, rng)
     width = attached.loaded.width
     haar = {layer: tuple(haar_basis(width, width, rng) for _ in names) for layer in layers}
     sites = {group: fit(attached, texts[group], haar, names) for group in GROUPS}
     for group, by_layer in sites.items():
-        n, most = by_layer[request.layer].stats.n, max(request.ks)
+        n, most = by_layer[layers[0]].stats.n, max(request.ks)
         if n < 4 * most:
             raise DataError(
                 f"group '{group}': {n} tokens to fit on cannot carry the {4 * most} directions that k = {most} "
@@ -228,11 +296,7 @@ def _fitted(
 
 
 def _trials(
-    sites: dict[str, dict[int, Site]],
-    basis: str,
-    k: int,
-    rng: np.random.Generator,
-    acts: Mapping[str, Act],
+    sites: dict[str, dict[int, Site]], basis: str, k: int, rng: np.random.Generator, *, rules: set[str]
 ) -> Iterator[tuple[Trial, Patch]]:
     """The own subspace of one dimension under every act, each followed by its controls."""
     mine, others = sites[basis], sites[next(g for g in GROUPS if g != basis)]
@@ -240,8 +304,11 @@ def _trials(
     for name, draws in control_columns(mine, others, k, rng).items():
         for columns in draws:
             candidates.append((name, "equal k", of_equal_size(columns, k)))
-            candidates.append((name, "equal energy", of_equal_energy(columns, mine, k)))
-    for (measure, act), (name, rule, columns) in itertools.product(acts.items(), candidates):
+            if "equal energy" in rules:
+                candidates.append((name, "equal energy", of_equal_energy(columns, mine, k)))
+    for (measure, act), (name, rule, columns) in itertools.product(ACTS.items(), candidates):
+        if name is not None and name not in CONTROLLED[measure]:
+            continue
         # energy is what an ablation removes; what is kept or put in is compared at equal k
         if rule != "equal energy" or measure == "necessity":
             size = round(float(np.mean([c.shape[1] for c in columns.values()])))
@@ -249,10 +316,10 @@ def _trials(
 
 
 def _mean_trials(
-    site: Site, request: CauseRequest, rng: np.random.Generator
+    site: Site, layer: int, request: CauseRequest, rng: np.random.Generator
 ) -> Iterator[tuple[Trial, Patch]]:
     """The mean difference, and random vectors of its length."""
-    mean, layer = site.stats.mean_diff, request.layer
+    mean = site.stats.mean_diff
     length = float(np.linalg.norm(mean))
     vectors = [(None, "own", mean)]
     for _ in range(request.draws):

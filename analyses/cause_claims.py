@@ -14,33 +14,68 @@ Facts = dict[str, Any]
 METRIC_OF = {"style": "style", "fact": "fact margin"}
 """The metric that a group's own directions are expected to move."""
 
+SELECTIVITY = "style minus fact margin"
+
 UNITS = {
-    "style": "nats a token, styled target against plain source",
-    "fact margin": "nats, answer against best foil",
-    "fact share": "share of facts whose answer beats every foil",
+    "style": "nats a token",
+    "fact margin": "nats",
+    "fact share": "share of facts",
+    "plain loss": "nats a token",
+    "divergence on plain text": "nats a token",
+    "divergence on facts": "nats a token",
 }
+MEANING = {
+    "style": "how much likelier the styled target is than the plain source as the answer",
+    "fact margin": "the true answer against its best foil",
+    "fact share": "facts whose answer beats every foil",
+    "plain loss": "of the plain sources, as they are read in the prompt",
+    "divergence on plain text": "KL from the base's next-token distribution there",
+    "divergence on facts": "the same where a true answer is predicted",
+}
+"""Metric -> what it measures."""
+
+SHARED = ("style", "fact margin", "fact share")
+"""Metrics of which shares are taken; the others say what a patch breaks."""
+
+BROKEN = ("plain loss", "divergence on plain text", "divergence on facts")
+
 ONE, ALL = "one layer", "all layers"
+
+ENOUGH = 0.8
+"""Directions are called enough when the interval of their sufficiency lies above this share of the effect."""
 
 
 def cause_claims(facts: Facts) -> tuple[str, ...]:
-    """The findings that open the page, a sentence each; they are about the largest k, chosen beforehand."""
+    """The findings that open the page, a sentence each.
+
+    With one layer they are about the largest k, chosen beforehand; with several they are about the place that lies
+    farthest out, and say how many were looked at.
+    """
     claims = [_effect_claim(facts, metric) for metric in METRIC_OF.values()]
     for basis, metric in METRIC_OF.items():
         if not facts["effects"][metric]["sure"]:
             continue
-        claims += [
-            _claim(facts, "Taking out", "undoes", last(facts, basis, "necessity", metric)),
-            _claim(facts, "Keeping only", "keeps", last(facts, basis, "sufficiency", metric)),
-        ]
+        if len(facts["layers"]) > 1:
+            claims += [_farthest_claim(r) for r in facts["farthest"] if _leads(r, basis)]
+        else:
+            claims += [
+                _claim(facts, "Taking out", "undoes", last(facts, basis, "necessity", metric)),
+                _claim(facts, "Keeping only", "keeps", last(facts, basis, "sufficiency", metric)),
+            ]
+        claims.append(_enough_claim(facts, basis))
     claims.append(_selectivity_claim(facts))
     if facts["effects"]["style"]["sure"] and pick(facts, "style", "necessity", "style", scope=ALL):
         record = pick(facts, "style", "necessity", "style", scope=ALL)[-1]
-        where = f"at every layer from {facts['layer']} on"
+        where = f"at every layer from {record['layer']} on"
         claims.append(_claim(facts, "Taking out", "undoes", record, where=where))
+    if facts["written"]:
+        claims.append(_written_claim(facts["written"]))
     return tuple(claims)
 
 
-def pick(facts: Facts, basis: str, measure: str, metric: str, *, scope: str = ONE) -> list[dict[str, Any]]:
+def pick(
+    facts: Facts, basis: str, measure: str, metric: str, *, scope: str = ONE, layer: int | None = None
+) -> list[dict[str, Any]]:
     """The records of one curve, in the order of k.
 
     Args:
@@ -49,17 +84,20 @@ def pick(facts: Facts, basis: str, measure: str, metric: str, *, scope: str = ON
         measure: such as ``necessity``.
         metric: what it was measured on.
         scope: :data:`ONE` or :data:`ALL`.
+        layer: of :data:`ONE`; None for the layer that is shown in full.
 
     Returns:
         One record for each k.
     """
     wanted = {"basis": basis, "measure": measure, "metric": metric, "scope": scope}
+    if scope == ONE:
+        wanted["layer"] = facts["shown"] if layer is None else layer
     found = [r for r in facts["measures"] if all(r[key] == value for key, value in wanted.items())]
     return sorted(found, key=lambda r: r["k"])
 
 
 def last(facts: Facts, basis: str, measure: str, metric: str) -> dict[str, Any]:
-    """The record of the largest k at one layer; arguments as for :func:`pick`."""
+    """The record of the largest k at the layer that is shown; arguments as for :func:`pick`."""
     return pick(facts, basis, measure, metric)[-1]
 
 
@@ -72,13 +110,13 @@ def _effect_claim(facts: Facts, metric: str) -> str:
     found = facts["effects"][metric]
     sure = "beyond its interval" if found["sure"] else "within its interval, so no share of it can be told"
     return (
-        f"The adapter moves the {metric} ({UNITS[metric]}) from {digits(found['base']['value'])} to "
-        f"{digits(found['adapted']['value'])}: {_span(found['effect'])}, {sure}."
+        f"The adapter moves the {metric} ({MEANING[metric]}, {UNITS[metric]}) from "
+        f"{digits(found['base']['value'])} to {digits(found['adapted']['value'])}: {_span(found['effect'])}, {sure}."
     )
 
 
 def _claim(facts: Facts, act: str, does: str, record: dict[str, Any], *, where: str | None = None) -> str:
-    place = where or f"at layer {facts['layer']}"
+    place = where or f"at layer {facts['shown']}"
     return (
         f"{act} the top-{record['k']} {record['basis']} directions {place} "
         f"({digits(100 * record['energy'])} % of E|d|²) {does} {_span(record, 100)} % of the effect on the "
@@ -101,17 +139,79 @@ def said(record: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def chance(record: dict[str, Any]) -> str:
+    """Say how likely chance lies as far out somewhere among the places that were looked at."""
+    normal = digits(record["p_normal"], 2)
+    return (
+        f"p = {digits(record['p'], 2)} over all places (no draw of {record['n']} can give less than "
+        f"{digits(1 / (record['n'] + 1), 2)}), {normal} if the draws are normal"
+    )
+
+
+def in_units(metric: str) -> str:
+    """Name a metric with its unit."""
+    return f"{metric}, {UNITS[metric]}"
+
+
+def _leads(record: dict[str, Any], basis: str) -> bool:
+    """Whether a farthest place opens the page: beside the Haar controls, and not the selectivity."""
+    return (record["basis"], record["control"]) == (basis, "Haar") and record["measure"] != "selectivity"
+
+
+def _farthest_claim(record: dict[str, Any]) -> str:
+    act, does = {
+        "necessity": ("Taking out", "undoes"),
+        "sufficiency": ("Keeping only", "keeps"),
+    }[record["measure"]]
+    return (
+        f"{act} the top-{record['k']} {record['basis']} directions at layer {record['layer']} {does} "
+        f"{_span(record, 100)} % of the effect on the {record['metric']}: of {record['looked_at']} layers and "
+        f"dimensions the farthest from its Haar controls, {chance(record)}."
+    )
+
+
+def _enough_claim(facts: Facts, basis: str) -> str:
+    found = [
+        r
+        for layer in facts["layers"]
+        for r in pick(facts, basis, "sufficiency", METRIC_OF[basis], layer=layer)
+    ]
+    reach = [r for r in found if r["low"] is not None and r["low"] >= ENOUGH]
+    share = f"{digits(100 * ENOUGH)} %"
+    if not reach:
+        most = max(facts["ks"])
+        return (
+            f"No top-{most} or fewer {basis} directions keep {share} of the effect with their whole interval."
+        )
+    least = min(reach, key=lambda r: (r["k"], -r["value"]))
+    return (
+        f"The fewest {basis} directions that keep {share} of the effect with their whole interval are "
+        f"{least['k']}, at layer {least['layer']}: {_span(least, 100)} %, seen among {len(found)} places."
+    )
+
+
+def _written_claim(written: dict[str, Any]) -> str:
+    styled = {s["system"]: f"{_span(s['judged_styled'], 100)} %" for s in written["systems"]}
+    out = [name for name in styled if name.endswith("taken out")]
+    parts = ", ".join(f"{styled[name]} with the {name}" for name in out)
+    return (
+        f"Of {written['n']} held-out sources rewritten, the judge calls {styled['adapted model']} of the adapter's "
+        f"own texts styled, and {parts} at layer {written['layer']}."
+    )
+
+
 def _selectivity_claim(facts: Facts) -> str:
-    record = pick(facts, "style", "selectivity", "style minus fact margin")[-1]
-    k = record["k"]
+    record = pick(facts, "style", "selectivity", SELECTIVITY)[-1]
+    k, layer = record["k"], facts["shown"]
     if record["value"] is not None:
         return (
-            f"The top-{k} style directions at layer {facts['layer']} have a selectivity of {_span(record)} "
+            f"The top-{k} style directions at layer {layer} have a selectivity of {_span(record)} "
             f"(share of the style effect undone, less that of the fact effect): {said(record)}."
         )
     change = last(facts, "style", "necessity", "fact margin")["change"]
     null = change["null"]
     return (
-        f"No selectivity can be told, since {record['reason']}; taking the top-{k} style directions out changes "
-        f"the fact margin by {_span(change)} nats (controls {digits(null['low'])} to {digits(null['high'])})."
+        f"No selectivity can be told, since {record['reason']}; taking the top-{k} style directions out at layer "
+        f"{layer} changes the fact margin by {_span(change)} nats (controls {digits(null['low'])} to "
+        f"{digits(null['high'])})."
     )

@@ -2,6 +2,9 @@
 
 The style is asked as a choice: how much likelier is the styled target than the plain source as the answer to
 the same prompt, in nats a token of each, so that length does not decide. A fact is asked against its foils.
+
+A patch can also simply break the model. What it breaks shows while plain text is read (its loss, and how far the
+next-token distribution is from the base's) and where a fact's true answer is predicted.
 """
 
 from __future__ import annotations
@@ -26,13 +29,17 @@ if TYPE_CHECKING:
 
     from finetune.facts import Fact
     from finetune.pairs import Pair
-    from finetune.patched import Likelihoods
+    from finetune.patched_likelihoods import Likelihoods
 
 GROUPS = ("style", "fact")
 
 METRICS = {"style": "style", "fact margin": "fact", "fact share": "fact"}
 """Metric -> the group of texts that it is measured on. The style and the margin are in nats (a token; a fact);
 the share is that of facts whose answer beats every foil."""
+
+DAMAGE = {"plain loss": "style", "divergence on plain text": "style", "divergence on facts": "fact"}
+"""Metric of what breaks -> its group. The loss of the plain sources as the model reads them in their prompt, and
+KL(base || copy) there and at the answers of the facts; all in nats a token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +78,26 @@ class Exam:
         style = [(render(p.source), answer) for p in self.pairs for answer in (p.target, p.source)]
         return style + [(f.prompt, answer) for f in self.facts for answer in (f.answer, *f.foils)]
 
+    @property
+    def readings(self) -> list[tuple[str, str]]:
+        """(beginning, rest) of what is read to see damage: sources in their prompt, then facts with their answer."""
+        sources = [(render(p.source).partition(completion(p.source))[0], p.source) for p in self.pairs]
+        return sources + [(f.prompt, f.answer) for f in self.facts]
+
+    def damage(self, likelihoods: Likelihoods) -> dict[str, NDArray[np.float64]]:
+        """Score the readings.
+
+        Args:
+            likelihoods: of :attr:`readings`, from C copies.
+
+        Returns:
+            Metric of :data:`DAMAGE` -> (C, 1 + draws), as for :meth:`means`.
+        """
+        n = len(self.pairs)
+        lost, far = (-likelihoods.sums / likelihoods.tokens, likelihoods.divergences / likelihoods.tokens)
+        items = dict(zip(DAMAGE, (lost[:, :n], far[:, :n], far[:, n:]), strict=True))
+        return {metric: self._averaged(values, DAMAGE[metric]) for metric, values in items.items()}
+
     def means(self, likelihoods: Likelihoods) -> dict[str, NDArray[np.float64]]:
         """Score the answers.
 
@@ -101,11 +128,13 @@ class Dealt:
 
     Attributes:
         fit: group -> texts to fit subspaces on.
+        fitted: the pairs of the style's fit half.
         exam: questions of the other documents.
         sizes: group -> items and documents of both halves, and lines of the file that were set aside.
     """
 
     fit: Mapping[str, list[Text]]
+    fitted: tuple[Pair, ...]
     exam: Exam
     sizes: dict[str, dict[str, Any]]
 
@@ -125,7 +154,8 @@ def read_groups(texts: Mapping[str, Path], rng: np.random.Generator) -> Dealt:
     """
     if set(texts) != set(GROUPS):
         raise DataError(
-            f"groups {', '.join(texts) or 'none'}: give style=PAIRS.jsonl and fact=FACTS.jsonl, and no other"
+            f"groups {', '.join(texts) or 'none'}: a causal test needs style (pairs) and fact (cloze facts with "
+            "foils), and no other; make the diff over these two"
         )
     pairs, facts = read_pairs(texts["style"]), read_facts(texts["fact"])
     dealt = {"style": halves(p.doc_id for p in pairs.pairs), "fact": halves(f.id for f in facts.facts)}
@@ -153,7 +183,8 @@ def read_groups(texts: Mapping[str, Path], rng: np.random.Generator) -> Dealt:
             ("fact", len(exam.facts), facts.refused),
         )
     }
-    return Dealt(fit, exam, sizes)
+    fitted = tuple(p for p in pairs.pairs if p.doc_id in dealt["style"][0])
+    return Dealt(fit, fitted, exam, sizes)
 
 
 def _weights(documents: Sequence[str], rng: np.random.Generator) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ All copies of the model were asked the same items and are resampled alike, so ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     Resampled = NDArray[np.float64]
     PartOf = Callable[[Resampled], Resampled]
     Score = dict[str, NDArray[np.float64]]
+
+ROUNDING = 1e-4
+"""Shares of log-likelihoods in float32 are not told apart more finely than this."""
 
 ABOVE, UNCLEAR, BELOW = "above", "not distinguishable", "below"
 
@@ -133,11 +136,45 @@ def records(
             yield record | _compared(gaps, [trial for trial, _ in tried])
 
 
+def share(part_of: PartOf, states: NDArray[np.float64], *, sure: bool) -> dict[str, Any]:
+    """A share of the adapter's effect with its interval, or nothing where the effect is not sure.
+
+    Args:
+        part_of: :func:`necessity` or :func:`sufficiency`.
+        states: (3, 1 + draws) metric of the base, the adapted model and the changed one.
+        sure: whether there is an effect to divide.
+
+    Returns:
+        ``value``, ``low`` and ``high``; all None without a sure effect.
+    """
+    if not sure:
+        return {"value": None, "low": None, "high": None}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return dict(_estimate(part_of(states)))
+
+
+def damage(trial: Trial, states: Score) -> Iterator[dict[str, Any]]:
+    """What a patch does to the reading of plain text and of facts.
+
+    Args:
+        trial: what the patch is for.
+        states: metric -> (3, 1 + draws) of base, adapted model and patched copy.
+
+    Yields:
+        For each metric its ``value`` under the patch with ``low`` and ``high``, and ``excess``, the value less
+        the larger of base and adapted model: above 0 where the patch breaks what neither of them lacks.
+    """
+    for metric, (base, adapted, patched) in states.items():
+        excess = _estimate(patched - np.maximum(base, adapted))
+        yield asdict(trial) | {"metric": metric, **_estimate(patched), "excess": excess}
+
+
 def verdict(own: Resampled, others: Sequence[Resampled]) -> str:
     """What may be said of a number beside one kind of control.
 
     It is above (or below) when the paired interval of its distance from the mean of the control's draws leaves
-    out 0, and, where there are several draws, it also lies outside the band in which one more draw would fall.
+    out 0 and what rounding makes of it, and, where there are several draws, it also lies outside the band in
+    which one more draw would fall.
 
     Args:
         own: the number, (1 + draws,).
@@ -153,7 +190,7 @@ def verdict(own: Resampled, others: Sequence[Resampled]) -> str:
         'not distinguishable'
     """
     gap = _estimate(own - np.mean(others, axis=0))
-    said = ABOVE if gap["low"] > 0 else BELOW if gap["high"] < 0 else UNCLEAR
+    said = ABOVE if gap["low"] > ROUNDING else BELOW if gap["high"] < -ROUNDING else UNCLEAR
     if len(others) > 1 and said != UNCLEAR and null_of(own[0], [o[0] for o in others]).verdict() != said:
         return UNCLEAR
     return said

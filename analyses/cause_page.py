@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analyses.cause_claims import ALL, METRIC_OF, ONE, UNITS, last, pick, said
+from analyses.cause_claims import (
+    ALL,
+    MEANING,
+    METRIC_OF,
+    ONE,
+    SELECTIVITY,
+    SHARED,
+    in_units,
+    last,
+    pick,
+    said,
+)
+from analyses.cause_layers_page import modules, where
+from analyses.cause_text_page import broken, written
 from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
 
@@ -19,18 +32,17 @@ Facts = dict[str, Any]
 
 def cause_sections(facts: Facts) -> tuple[Section, ...]:
     """Everything that supports the findings, and what they do not show."""
-    sections = [_tested(facts), _needed(facts), _enough(facts), _selective(facts)]
+    sections = [_tested(facts), *where(facts), _needed(facts), _enough(facts), _selective(facts)]
     if any(r["scope"] == ALL for r in facts["measures"]):
         sections.append(_everywhere(facts))
-    return (*sections, _constant(facts), _pitfalls(facts))
+    return (*sections, broken(facts), _constant(facts), modules(facts), *written(facts), _pitfalls(facts))
 
 
 def _tested(facts: Facts) -> Section:
     p = facts["preflight"]
     effects = tuple(
         (
-            metric,
-            UNITS[metric],
+            in_units(metric),
             *(_interval(found[side]) for side in ("base", "adapted", "effect")),
             found["sure"],
         )
@@ -51,18 +63,19 @@ def _tested(facts: Facts) -> Section:
             "Base, adapted model and patched copies read the same tokens as rows of one batch. A patch takes the "
             "part P d = U Uᵀ (h_adapted − h_base) of the adapter's change out of the stream after a block, or "
             "leaves nothing but that part; what the base has there is never touched. Patches act at all token "
-            "positions, answers are teacher-forced, and nothing is generated.",
+            "positions, and answers are teacher-forced.",
             "U holds the top-k directions of E[d dᵀ] at the positions that predict the answers, on one half of the "
             "documents. All metrics are measured on the other half, and intervals resample its documents.",
             "Controls have an equal k, or take away an equal energy: as many of their own directions, in order of "
             "importance, as hold at least the same share of E|d|² on the fit half.",
+            "Metrics: " + "; ".join(f"{metric}, {meaning}" for metric, meaning in MEANING.items()) + ".",
             *p["notes"],
         ),
         tables=(
             TableSpec(
                 "What the whole adapter does. Only an effect that is sure, that is, whose 95 % interval leaves out "
                 "0, can be divided into shares.",
-                ("metric", "unit", "base", "adapted", "effect", "sure"),
+                ("metric", "base", "adapted", "effect", "sure"),
                 effects,
             ),
             TableSpec(
@@ -70,9 +83,9 @@ def _tested(facts: Facts) -> Section:
                 (
                     "group",
                     "documents to fit",
-                    "items",
+                    "items to fit",
                     "documents to measure",
-                    "items",
+                    "items to measure",
                     "tokens to fit",
                     "lines set aside",
                 ),
@@ -87,7 +100,8 @@ def _needed(facts: Facts) -> Section:
         "Is it needed?",
         (
             "Necessity: the share of the adapter's effect that goes when the directions are taken out, "
-            "(m_adapted − m_ablated) / (m_adapted − m_base).",
+            "(m_adapted − m_ablated) / (m_adapted − m_base). The zero-projection takes the base's content in the "
+            "directions out as well, as ablations of a single model do; it is there for comparison.",
             *_missing(facts),
         ),
         figures=(
@@ -101,7 +115,7 @@ def _needed(facts: Facts) -> Section:
                 "that its energy, not its directions, did it.",
             ),
         ),
-        tables=(_share_table(facts, "necessity"), _control_table(facts, "necessity")),
+        tables=(_share_table(facts, "necessity", "zero-projection"), _control_table(facts, "necessity")),
     )
 
 
@@ -144,15 +158,15 @@ def _enough(facts: Facts) -> Section:
 
 def _selective(facts: Facts) -> Section:
     rows = [
-        (f"top-{r['k']} {basis}", metric, UNITS[metric], r["energy"], _changed(r))
+        (f"top-{r['k']} {basis}", in_units(metric), r["energy"], _changed(r))
         for basis in METRIC_OF
-        for metric in UNITS
+        for metric in SHARED
         for r in pick(facts, basis, "necessity", metric)
     ]
     selectivity = [
         (f"top-{r['k']} {basis}", _cell(r, "equal k"), said(r) if r["controls"] else r["reason"])
         for basis in METRIC_OF
-        for r in pick(facts, basis, "selectivity", "style minus fact margin")
+        for r in pick(facts, basis, "selectivity", SELECTIVITY)
     ]
     return Section(
         "Does it act on style and not on facts?",
@@ -167,7 +181,7 @@ def _selective(facts: Facts) -> Section:
             ),
             TableSpec(
                 "What taking directions out changes, against the adapted model.",
-                ("taken out", "metric", "unit", "share of E|d|²", "change"),
+                ("taken out", "metric", "share of E|d|²", "change"),
                 tuple(rows),
             ),
         ),
@@ -176,11 +190,9 @@ def _selective(facts: Facts) -> Section:
 
 def _everywhere(facts: Facts) -> Section:
     series = []
-    for scope, name in (
-        (ONE, f"at layer {facts['layer']}"),
-        (ALL, f"at every layer from {facts['layer']} on"),
-    ):
-        records = pick(facts, "style", "necessity", "style", scope=scope)
+    first = facts["layers"][0]
+    for scope, name in ((ONE, f"at layer {first}"), (ALL, f"at every layer from {first} on")):
+        records = pick(facts, "style", "necessity", "style", scope=scope, layer=first)
         series.append(_series(name, records, "equal k"))
     figures = ()
     if facts["effects"]["style"]["sure"]:
@@ -233,8 +245,8 @@ def _constant(facts: Facts) -> Section:
         "beside the control",
     )
     caption = (
-        "The mean difference at the chosen layer: taken out of the adapted model, kept alone in it, or added to the "
-        "base once and twice. The null is the range of random vectors of the same length."
+        f"The mean difference at layer {facts['shown']}: taken out of the adapted model, kept alone in it, or added "
+        "to the base once and twice. The null is the range of random vectors of the same length."
     )
     return Section(
         "Would one constant vector do?",
@@ -257,9 +269,11 @@ def _pitfalls(facts: Facts) -> Section:
             "ask for more with `--draws`. Not distinguishable is not the same as equal.",
             "Intervals resample the measured documents. They do not hold the chance in which documents the "
             "directions were fitted on, and with fewer than about twenty documents they come out too narrow.",
-            "Each k is judged alone: of many verdicts at the 5 % level a few are wrong. The claims above are about "
-            "the largest k, whatever the curves look like.",
-            "The metrics are teacher-forced likelihoods: they say what the model prefers, not what it would write.",
+            "Each k and layer is judged alone: of many verdicts at the 5 % level a few are wrong. With one layer the "
+            "claims above are about the largest k, whatever the curves look like; with several, the place farthest "
+            "from its controls is corrected for having been chosen, but its interval is not.",
+            "The likelihoods are teacher-forced: they say what the model prefers, not what it would write; "
+            "`--write` shows that for a few patches.",
         ),
     )
 
@@ -307,12 +321,13 @@ def _share_table(facts: Facts, *measures: str) -> TableSpec:
         (basis, r["k"], r["energy"], measure, metric, _cell(r, "equal k"))
         for measure in measures
         for basis in METRIC_OF
-        for metric in UNITS
+        for metric in SHARED
+        if facts["effects"][metric]["sure"]
         for r in pick(facts, basis, measure, metric)
     )
     return TableSpec(
-        "Shares of the effect with 95 % intervals; the null is the range of all controls of equal k. A dash stands "
-        "where the whole adapter has no sure effect.",
+        "Shares of the effect with 95 % intervals; the null is the range of all controls of equal k. Metrics on "
+        "which the whole adapter has no sure effect are left out.",
         ("directions", "k", "share of E|d|²", "measure", "metric", "share of the effect"),
         rows,
     )

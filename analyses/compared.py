@@ -34,6 +34,7 @@ class Compared:
         adapter: PEFT folder, whose weights are those of the run.
         texts: name of a group -> its JSONL file, the same bytes as in the run.
         training: the pairs that the adapter was trained on, where the run has them.
+        quotable: whether sentences of the texts may stand on a page.
     """
 
     base: str
@@ -44,6 +45,7 @@ class Compared:
     adapter: Path
     texts: dict[str, Path]
     training: Path | None = None
+    quotable: bool = True
 
     @classmethod
     def read(cls, folder: str | Path) -> Self:
@@ -77,6 +79,7 @@ class Compared:
                 adapter=Path(adapter["path"]),
                 texts={group: Path(file["path"]) for group, file in texts.items()},
                 training=training and Path(training["path"]),
+                quotable=bool(record.get("quotable", True)),
             )
             hashes = {
                 found.adapter / WEIGHTS: adapter["sha256"],

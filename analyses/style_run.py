@@ -141,6 +141,7 @@ def style_run(
         manifest=manifest(
             files={part: getattr(data, part) for part in ("train", "validation", "test", "facts")},
             groups=GROUPS,
+            quotable=data.quotable,
             recipe=trained.recipe,
             **comparison(base, folder),
             seed=seed,

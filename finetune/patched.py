@@ -20,33 +20,26 @@ P = U U^T for a basis U of the block; "own" is the state of the patched copy its
 block is still that of the model whose blocks it runs through. Patches act at all token positions. `zero_project` is
 what ablations of a single model do, and there for comparison only.
 
-Two ways to run them give the same numbers. :func:`patched_logits` has every copy as rows of one batch beside base
-and adapted model. :func:`patched_likelihoods` runs these two once, keeps their streams at the patched blocks for
-as long as a batch lasts, and enters the model above the first patch for each copy, which is what many patches of
-the same block on the same texts need.
+:func:`patched_logits` runs every copy as rows of one batch beside base and adapted model.
+:func:`finetune.patched_likelihoods.patched_likelihoods` gives the same numbers faster for many patches of a block.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from finetune.adapter import ADAPTER, BASE, forward_together
-from finetune.causal import evaluating, padding_id, right_padded
-from finetune.facts import question_rows
-from finetune.prompts import IGNORED
-from geometry.checks import AdapterError, LayerError, ModelError, ShapeError, rows
-from geometry.live.anatomy import blocks
-from geometry.live.intervene import edited_stream, project, resumed_after
+from geometry.checks import AdapterError, ShapeError, rows
+from geometry.live.intervene import edited_stream, project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
     from torch import Tensor
 
     from finetune.adapter import Attached
@@ -65,23 +58,6 @@ class Patch:
 
     rewrites: Mapping[int, Rewrite]
     blocks_of: str
-
-
-@dataclass(frozen=True, eq=False)
-class Likelihoods:
-    """Log-likelihoods of answers under the base, the adapted model and patched copies.
-
-    Attributes:
-        sums: (2 + V, n) nats, summed over the tokens of each answer; the base's row first, then the adapted
-            model's, then one for each patch.
-        divergences: (2 + V, n) nats, KL(base || copy) of the next token, summed over the positions that predict
-            the tokens of each answer; 0 for the base.
-        tokens: (n,) tokens of each answer.
-    """
-
-    sums: NDArray[np.float64]
-    divergences: NDArray[np.float64]
-    tokens: NDArray[np.int64]
 
 
 def ablate_diff(bases: Mapping[int, ArrayLike]) -> Patch:
@@ -202,183 +178,6 @@ def patched_logits(attached: Attached, batch: dict[str, Tensor], patches: Sequen
     with edited_stream(attached.model, edits):
         out = forward_together(attached.model, batch, names)
     return out.logits.unflatten(0, (len(names), -1))
-
-
-def patched_likelihoods(
-    attached: Attached,
-    questions: Sequence[tuple[str, str]],
-    patches: Sequence[Patch],
-    *,
-    batch_tokens: int = 4096,
-) -> Likelihoods:
-    """Ask base, adapted model and patched copies how likely answers are, teacher-forced.
-
-    Args:
-        attached: the attached adapter.
-        questions: (prompt, answer) texts; a space is put between the two.
-        patches: V of them.
-        batch_tokens: most tokens of a forward pass, all copies together; one text alone may need more.
-
-    Returns:
-        The likelihoods, questions in order.
-
-    Raises:
-        DataError: a question is longer than the model's context.
-        LayerError: a block that the model does not have.
-        ModelError: not a causal language model, or a log-likelihood is not finite.
-        ShapeError: a basis or mean of another width than the model's.
-    """
-    asked = question_rows(attached.model, attached.loaded.tokenizer, questions)
-    found = np.zeros((2, 2 + len(patches), len(asked)))
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i][0]), reverse=True)
-    padding = padding_id(attached.loaded.tokenizer)
-    with evaluating(attached.model):
-        while order:
-            size = max(1, batch_tokens // (min(_TOGETHER, 2 + len(patches)) * len(asked[order[0]][0])))
-            chosen, order = order[:size], order[size:]
-            batch = right_padded([asked[i] for i in chosen], padding, device=attached.loaded.device)
-            found[:, :, chosen] = _Asked.of(attached, batch, patches).answered(
-                attached, patches, batch_tokens
-            )
-    if not np.isfinite(found).all():
-        raise ModelError("a log-likelihood is not finite; check the model and the adapter for NaN")
-    tokens = np.array([sum(label != IGNORED for label in labels) for _, labels in asked])
-    return Likelihoods(*found, tokens)
-
-
-_TOGETHER = 8
-"""Patched copies that a forward pass should have room for: fewer make it narrow, more make it padded."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """One batch of questions, and what base and adapted model make of it.
-
-    Attributes:
-        inputs: input_ids and attention_mask, (B, T).
-        labels: (B, T - 1) next tokens, unscored ones negative.
-        streams: block -> (base, adapted) stream after it, (B, T, d); the touched blocks alone.
-        form: what the blocks return beside the stream; None where they return the stream alone.
-        logs: (2, N, vocabulary) log-probabilities at the N scored positions.
-        likely: (N, vocabulary) probabilities of the base there.
-    """
-
-    inputs: dict[str, Tensor]
-    labels: Tensor
-    streams: dict[int, tuple[Tensor, Tensor]]
-    form: tuple[Any, ...] | None
-    logs: Tensor
-    likely: Tensor
-
-    @classmethod
-    def of(cls, attached: Attached, batch: dict[str, Tensor], patches: Sequence[Patch]) -> Self:
-        labels = batch.pop("labels")[:, 1:]
-        layers = sorted({layer for patch in patches for layer in patch.rewrites})
-        sides, logs = [], []
-        for name in (BASE, ADAPTER):
-            with _as(attached, name), _block_answers(attached, layers) as answers:
-                logs.append(_scored(attached, batch, labels))
-            sides.append(dict(answers))
-        streams = {layer: tuple(_stream(side[layer]) for side in sides) for layer in layers}
-        first = sides[0][layers[0]] if layers else None
-        form = first[1:] if isinstance(first, tuple) else None
-        return cls(batch, labels, streams, form, torch.cat(logs), logs[0][0].exp())
-
-    def answered(self, attached: Attached, patches: Sequence[Patch], most: int) -> NDArray[np.float64]:
-        """Log-likelihoods and divergences of every copy, (2, 2 + V, B)."""
-        size = max(1, most // self.inputs["input_ids"].numel())
-        found = np.zeros((2, 2 + len(patches), len(self.labels)))
-        found[:, :2] = self._sums(self.logs)
-        alike: dict[tuple[int, str], list[int]] = {}
-        for i, patch in enumerate(patches):
-            alike.setdefault((min(patch.rewrites), patch.blocks_of), []).append(i)
-        for (layer, name), members in alike.items():
-            for start in range(0, len(members), size):
-                some = members[start : start + size]
-                logs = self._resumed(attached, [patches[i] for i in some], layer, name)
-                found[:, [2 + i for i in some]] = self._sums(logs)
-        return found
-
-    def _resumed(self, attached: Attached, patches: Sequence[Patch], layer: int, name: str) -> Tensor:
-        """Run copies that are alike up to a block from there on."""
-        own = self.streams[layer][(BASE, ADAPTER).index(name)]
-        start = torch.cat([self._rewritten(patch, layer, own) for patch in patches])
-        output = start if self.form is None else (start, *self.form)
-        above = sorted({i for patch in patches for i in patch.rewrites if i > layer})
-        edits = {i: self._edit(patches, i) for i in above}
-        inputs = {key: value.repeat(len(patches), 1) for key, value in self.inputs.items()}
-        model = attached.model
-        with _as(attached, name), resumed_after(model, layer, output), edited_stream(model, edits):
-            return _scored(attached, inputs, self.labels)
-
-    def _edit(self, patches: Sequence[Patch], layer: int) -> Callable[[Tensor], Tensor]:
-        def edit(stream: Tensor) -> Tensor:
-            copies = stream.unflatten(0, (len(patches), -1))
-            return torch.cat([
-                self._rewritten(p, layer, own) if layer in p.rewrites else own
-                for p, own in zip(patches, copies, strict=True)
-            ])
-
-        return edit
-
-    def _rewritten(self, patch: Patch, layer: int, own: Tensor) -> Tensor:
-        return patch.rewrites[layer](own, *self.streams[layer]).to(own.dtype)
-
-    def _sums(self, logs: Tensor) -> NDArray[np.float64]:
-        """Summed over the scored positions of each text, (2, copies, B)."""
-        scored = self.labels != IGNORED
-        picked = self.labels[scored][None, :, None].expand(len(logs), -1, 1)
-        likely = logs.gather(-1, picked)[..., 0]
-        divergence = torch.stack([torch.linalg.vecdot(self.likely, self.logs[0] - one) for one in logs])
-        both = torch.stack([likely, divergence]).double()
-        sums = both.new_zeros((2, len(logs), len(self.labels)))
-        return sums.index_add(2, scored.nonzero()[:, 0], both).cpu().numpy()
-
-
-def _scored(attached: Attached, inputs: dict[str, Tensor], labels: Tensor) -> Tensor:
-    """Log-probabilities of all tokens at the scored positions of every copy, (copies, N, vocabulary)."""
-    scored = labels != IGNORED
-    copies = len(inputs["input_ids"]) // len(labels)
-
-    def choose(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        # the head is as dear as two blocks, and most positions are not asked for
-        stream, *rest = args
-        return (stream.unflatten(0, (copies, -1))[:, :, :-1][:, scored], *rest)
-
-    hook = attached.model.get_output_embeddings().register_forward_pre_hook(choose)
-    try:
-        logits = attached.model(**inputs, use_cache=False).logits
-    finally:
-        hook.remove()
-    return logits.float().log_softmax(dim=-1)
-
-
-@contextmanager
-def _as(attached: Attached, name: str) -> Iterator[None]:
-    """Run the model as one of the two sides."""
-    with attached.model.disable_adapter() if name == BASE else nullcontext():
-        yield
-
-
-@contextmanager
-def _block_answers(attached: Attached, layers: Sequence[int]) -> Iterator[dict[int, Any]]:
-    """Keep what chosen blocks answer, in their own form."""
-    stack = blocks(attached.model)
-    answers: dict[int, Any] = {}
-    with ExitStack() as hooks:
-        for layer in layers:
-            if layer not in range(len(stack)):
-                raise LayerError(f"no layer {layer}: this model has 0 to {len(stack) - 1}")
-
-            def leave(_: Any, __: Any, output: Any, layer: int = layer) -> None:
-                answers[layer] = output
-
-            hooks.callback(stack[layer].register_forward_hook(leave).remove)
-        yield answers
-
-
-def _stream(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
 
 
 def edit_of(patches: Sequence[Patch], layer: int) -> Callable[[Tensor], Tensor]:

@@ -12,14 +12,17 @@ import torch
 from analyses.adapter_cause import CauseRequest, cause
 from analyses.cause_bases import CONTROLS, Site, control_columns, halves, of_equal_energy, own_columns
 from analyses.cause_claims import cause_claims
-from analyses.cause_exam import Exam, read_groups
+from analyses.cause_exam import METRICS, Exam, read_groups
 from analyses.cause_measures import Trial, effect, necessity, records, sufficiency, verdict
 from analyses.cause_page import cause_sections
+from analyses.compared import Compared, comparison
+from analyses.manifest import manifest
 from analyses.report import FigureSpec, Report
 from finetune.facts import Fact
 from finetune.pairs import Pair
-from finetune.patched import Likelihoods
+from finetune.patched_likelihoods import Likelihoods
 from geometry.checks import AdapterError, DataError, LayerError
+from geometry.live.models import load
 from geometry.moments import PairedMoments
 from geometry.nulls import haar_basis
 
@@ -64,8 +67,11 @@ def plant(folder, loaded, layer, direction):
 
     settings = LoraConfig(r=1, lora_alpha=1, target_modules=[f"model.layers.{layer}.mlp.down_proj"])
     model = get_peft_model(copy.deepcopy(loaded.model), settings)
+    reads = torch.randn(1, 64, generator=torch.Generator().manual_seed(8)) / 8
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if "lora_A" in name:
+                parameter.copy_(reads)
             if "lora_B" in name:
                 parameter.copy_(torch.as_tensor(direction, dtype=torch.float32)[:, None])
     model.save_pretrained(folder)
@@ -73,7 +79,7 @@ def plant(folder, loaded, layer, direction):
 
 
 def run(loaded, adapter, texts, **options):
-    request = CauseRequest(texts, **{"layer": 1, "ks": (1, 2), "draws": 2, **options})
+    request = CauseRequest(texts, **{"layers": (1,), "ks": (1, 2), "draws": 2, **options})
     return cause(loaded, adapter, request, progress=lambda what, share: None)
 
 
@@ -84,6 +90,7 @@ def planted(tmp_path, tiny_llama, texts):
 
 
 def one(facts, **wanted):
+    """The one record that is wanted."""
     (found,) = [r for r in facts["measures"] if all(r[key] == value for key, value in wanted.items())]
     return found
 
@@ -95,7 +102,7 @@ def test_the_one_direction_of_a_planted_change_is_all_there_is(planted, tiny_lla
     after = tiny_llama.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     effects = facts["effects"]
-    sure = [metric for metric in effects if effects[metric]["sure"]]
+    sure = [metric for metric in METRICS if effects[metric]["sure"]]
     assert sure, "the planted change moves nothing: choose another one for this test"
     for metric in sure:
         for basis in ("style", "fact"):
@@ -108,7 +115,7 @@ def test_the_one_direction_of_a_planted_change_is_all_there_is(planted, tiny_lla
                 assert max(haar["energy"]) < 0.5
             everywhere = one(facts, scope="all layers", basis=basis, k=2, measure="necessity", metric=metric)
             assert everywhere["value"] is not None
-    for metric in set(effects) - set(sure):
+    for metric in set(METRICS) - set(sure):
         found = one(facts, scope="one layer", basis="style", k=1, measure="necessity", metric=metric)
         assert found["value"] is None
         assert found["reason"] == f"the adapter's effect on the {metric} is within its interval"
@@ -132,17 +139,19 @@ def test_the_one_direction_of_a_planted_change_is_all_there_is(planted, tiny_lla
 def test_refusals(planted, tmp_path, tiny_llama):
     folder, texts = planted
     with pytest.raises(LayerError, match="no layer 3: this model has 0 to 2"):
-        run(tiny_llama, folder, texts, layer=3)
+        run(tiny_llama, folder, texts, layers=(0, 3))
     with pytest.raises(DataError, match="k = 9: choose 1 to 8, a quarter"):
         run(tiny_llama, folder, texts, ks=(1, 9))
     with pytest.raises(DataError, match="no k"):
         run(tiny_llama, folder, texts, ks=())
     with pytest.raises(DataError, match="1 draws: a control needs at least 2"):
         run(tiny_llama, folder, texts, draws=1)
-    with pytest.raises(DataError, match=r"groups style: give style=PAIRS\.jsonl and fact=FACTS\.jsonl"):
+    with pytest.raises(LayerError, match="no layer: name at least one"):
+        run(tiny_llama, folder, texts, layers=())
+    with pytest.raises(DataError, match=r"groups style: a causal test needs style \(pairs\) and fact"):
         run(tiny_llama, folder, {"style": texts["style"]})
     with pytest.raises(DataError, match="layer 0: the adapter changes nothing there on style texts"):
-        run(tiny_llama, folder, texts, layer=0)
+        run(tiny_llama, folder, texts, layers=(0,))
     idle = plant(tmp_path / "idle", tiny_llama, 1, np.zeros(32))
     with pytest.raises(AdapterError, match="is inactive"):
         run(tiny_llama, idle, texts)
@@ -174,7 +183,7 @@ def test_the_style_is_asked_per_token_and_a_fact_against_its_best_foil():
     exam = Exam.of(pairs, facts, np.random.default_rng(0))
     assert [answer for _, answer in exam.questions] == ["t", "s", "t", "s", "a", "x", "y", "a", "x"]
     sums = np.array([[-2.0, -4.0, -3.0, -1.0, -1.0, -2.0, -4.0, -5.0, -3.0]])
-    found = exam.means(Likelihoods(sums, np.array([2, 2, 3, 1, 1, 1, 1, 1, 1])))
+    found = exam.means(Likelihoods(sums, sums, np.array([2, 2, 3, 1, 1, 1, 1, 1, 1])))
     assert {m: v.shape for m, v in found.items()} == dict.fromkeys(found, (1, 1001))
     assert found["style"][0, 0] == pytest.approx((-1 + 2 + -1 + 1) / 2)
     assert found["fact margin"][0, 0] == pytest.approx((1 - 2) / 2)
@@ -235,6 +244,7 @@ def test_a_verdict_needs_both_the_items_and_the_draws():
     assert verdict(own, [high, high + 0.01]) == "below"
     assert verdict(own, [low, high]) == "not distinguishable"
     assert verdict(own, [low - 0.6, own]) == "not distinguishable"
+    assert verdict(own, [own - 1e-6]) == "not distinguishable"
     unpaired = np.r_[0.2, np.linspace(1.0, -0.6, 100)]
     assert verdict(own, [unpaired]) == "not distinguishable"
 
@@ -283,7 +293,8 @@ def test_the_page_names_every_verdict_and_draws_every_figure(planted, tiny_llama
     assert "selectivity of 0.500 [0.400, 0.600]" in " ".join(claims)
     figures = [f for s in sections for f in s.figures]
     assert [f.name for f in figures] == [
-        "necessity", "necessity-equal-energy", "sufficiency", "transplant", "all-layers",
+        "necessity", "necessity-equal-energy", "sufficiency", "transplant", "all-layers", "modules-style",
+        "modules-fact-margin",
     ]  # fmt: skip
     assert all(isinstance(f, FigureSpec) and plots.draw(f.plot, f.data) for f in figures)
     pitfalls = " ".join(sections[-1].text)
@@ -291,27 +302,67 @@ def test_the_page_names_every_verdict_and_draws_every_figure(planted, tiny_llama
     assert "Energy is not function" in pitfalls
 
 
+def made_run(folder, loaded_folder, adapter, texts):
+    """What a diff leaves: a folder with the manifest of a comparison."""
+    folder.mkdir()
+    loaded = load(str(loaded_folder), dtype="float32", device="cpu")
+    record = manifest(files=texts, **comparison(loaded, adapter))
+    (folder / "manifest.json").write_text(json.dumps(record))
+    return folder
+
+
 def test_the_command_writes_a_page_and_refuses_in_one_line(planted, tiny_folder, tmp_path, capsys):
     from analyses.__main__ import run as repgeo
 
-    folder, texts = planted
-    asked = ["cause", "--base", str(tiny_folder), "--adapter", str(folder), "--device", "cpu", "--layer", "1"]
-    asked += ["--draws", "2", "--texts", f"style={texts['style']}"]
-    both = [*asked, "--texts", f"fact={texts['fact']}"]
+    adapter, texts = planted
+    made = made_run(tmp_path / "run", tiny_folder, adapter, texts)
+    asked = ["cause", str(made), "--device", "cpu", "--draws", "2"]
     out = tmp_path / "page"
-    assert repgeo([*both, "--k", "2", "--out", str(out)]) == 0
+    assert repgeo([*asked, "--layer", "1,2", "--k", "2", "--write", "0", "--out", str(out)]) == 0
     assert capsys.readouterr().out.strip() == str(out / "report.html")
     report = json.loads((out / "report.json").read_text())
     assert report["facts"]["ks"] == [2]
+    assert report["facts"]["layers"] == [1, 2]
+    assert report["facts"]["written"] is None
     assert report["claims"]
-    assert report["manifest"]["layer"] == 1
+    assert Compared.read(out).texts == texts
     for wrong, message in (
-        ([*asked, "--k", "1"], "give style=PAIRS.jsonl and fact=FACTS.jsonl"),
-        ([*both, "--k", "1,x"], "--k 1,x: write dimensions such as 1,2,4"),
-        ([*both, "--k", "40"], "k = 40: choose 1 to 8"),
+        (["--layer", "1", "--k", "1,x"], "--k 1,x: write dimensions such as 1,2,4"),
+        (["--layer", "1", "--k", "40"], "k = 40: choose 1 to 8"),
+        (["--layer", "first"], "--layer first: write a block number, several as 0,2,4, or all"),
     ):
-        assert repgeo([*wrong, "--out", str(tmp_path / "none")]) == 2
+        assert repgeo([*asked, *wrong, "--out", str(tmp_path / "none")]) == 2
         found = capsys.readouterr()
         assert message in found.err.splitlines()[-1]
         assert found.out == ""
+    texts["fact"].write_text("other")
+    assert repgeo([*asked, "--layer", "1", "--out", str(tmp_path / "none")]) == 2
+    assert "fact.jsonl: has changed since" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_the_page_shows_what_patched_copies_write_and_the_map_of_layers(planted, tiny_llama):
+    from analyses import plots
+
+    folder, texts = planted
+    facts = json.loads(json.dumps(run(tiny_llama, folder, texts, layers=(1, 2), write=3)))
+    written = facts["written"]
+    assert (written["layer"], written["k"], written["n"]) == (facts["shown"], 2, 3)
+    systems = {s["system"]: s for s in written["systems"]}
+    assert systems["copy the input"]["bleu_to_input"]["value"] == pytest.approx(100)
+    assert systems["base model"]["texts"] != systems["adapted model"]["texts"]
+    # the planted change is one direction at one layer: without it the copy writes what the base writes
+    assert systems["top-2 style directions taken out"]["texts"] == systems["base model"]["texts"]
+    assert systems["top-2 style directions kept alone"]["texts"] == systems["adapted model"]["texts"]
+    assert systems["2 Haar directions taken out"]["texts"] != systems["base model"]["texts"]
+    sections = cause_sections(facts)
+    assert "What does a patched copy write?" in {s.title for s in sections}
+    figures = [f for s in sections for f in s.figures]
+    assert {"written", "map-style-necessity"} <= {f.name for f in figures}
+    assert all(plots.draw(f.plot, f.data) for f in figures)
+    assert "judge calls" in cause_claims(facts)[-1]
+
+    quiet = run(tiny_llama, folder, texts, write=3, quotable=False)
+    assert not any(s["texts"] for s in quiet["written"]["systems"])
+    assert PLAIN[0] not in json.dumps(quiet)

@@ -45,16 +45,18 @@ def test_a_run_finds_again_what_it_compared(made):
     assert (found.dtype, found.adapter) == ("float32", made / "adapter")
     assert found.texts == {"style": made / "style.jsonl", "fact": made / "fact.jsonl"}
     assert found.training is None
+    assert found.quotable
     assert found.load(device="cpu").fingerprint == found.fingerprint
 
 
 def test_a_run_of_a_style_says_which_file_is_which_group(made):
     record = recorded(made / "run")
     record["files"] = {"test": record["files"]["style"], "train": record["files"]["fact"]}
-    note(made / "run", record | {"groups": {"style": "test"}})
+    note(made / "run", record | {"groups": {"style": "test"}, "quotable": False})
     found = Compared.read(made / "run")
     assert found.texts == {"style": made / "style.jsonl"}
     assert found.training == made / "fact.jsonl"
+    assert not found.quotable
     (made / "fact.jsonl").write_text("other")
     with pytest.raises(DataError, match=r"fact\.jsonl: has changed since"):
         Compared.read(made / "run")

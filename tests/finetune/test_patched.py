@@ -16,13 +16,13 @@ from finetune.patched import (
     ablate_diff,
     keep_mean,
     keep_only,
-    patched_likelihoods,
     patched_logits,
     remove_mean,
     steer,
     transplant,
     zero_project,
 )
+from finetune.patched_likelihoods import patched_likelihoods
 from geometry.checks import AdapterError, DataError, LayerError, ModelError, ShapeError
 from geometry.live.anatomy import blocks
 from geometry.live.capture import block_outputs
@@ -35,7 +35,14 @@ BATCH = {
 }
 REAL = BATCH["attention_mask"].bool()
 EVERYTHING = np.eye(32)
-QUESTIONS = [("On Monday", "night"), ("The ship came home in the", "morning"), ("a", "b")]
+QUESTIONS = [
+    ("On Monday", "night"),
+    ("The ship came home in the", "morning"),
+    ("a", "b"),
+    ("On Monday", "the old king asked"),
+    ("The ship came home in the", "rain"),
+    ("On Monday", "salt"),
+]
 
 
 def full_adapter(folder, loaded, **config):
