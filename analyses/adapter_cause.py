@@ -24,6 +24,7 @@ from analyses.cause_bases import (
     of_equal_size,
     own_columns,
 )
+from analyses.cause_claims import own_metrics
 from analyses.cause_exam import GROUPS, METRICS, read_groups
 from analyses.cause_farthest import farthest, shown_layer
 from analyses.cause_measures import Trial, damage, effect, necessity, records, sufficiency
@@ -123,12 +124,12 @@ def cause(
 
     Returns:
         Facts, JSON-able: ``preflight``; ``groups`` with the sizes of both halves; ``effects``, what the whole
-        adapter does to each metric; ``measures``, one record for each scope, layer, basis, dimension, measure and
-        metric with its interval, its controls and their verdicts; ``farthest``, where these lie farthest from
-        their controls, corrected for having looked at all layers and dimensions; ``shown``, the layer whose curves
-        the page shows in full; ``damage``, what patches break; ``means``, the same as measures for one constant
-        vector at the shown layer; ``modules``, the adapter's own modules block by block; ``written``, what
-        patched copies write, None if nothing was to be written.
+        adapter does to each metric; ``own_metric`` of each group; ``measures``, one record for each scope, layer,
+        basis, dimension, measure and metric with its interval, its controls and their verdicts; ``farthest``,
+        where these lie farthest from their controls, corrected for having looked at all layers and dimensions;
+        ``shown``, the layer whose curves the page shows in full; ``damage``, what patches break; ``means``, the
+        same as measures for one constant vector at the shown layer; ``modules``, the adapter's own modules block
+        by block; ``written``, what patched copies write, None if nothing was to be written.
 
     Raises:
         AdapterError: see :func:`finetune.adapter.attach`; or the adapter changes nothing.
@@ -151,7 +152,8 @@ def cause(
         found = _tried(bench, sites, layers, request, rng, progress)
         progress("switching modules off", 1.0)
         found["modules"] = list(module_records(attached, dealt.exam, bench.sure))
-        found["farthest"] = list(farthest(found["measures"]))
+        own = found["own_metric"] = own_metrics(bench.effects)
+        found["farthest"] = list(farthest(found["measures"], own))
         shown = found["shown"] = shown_layer(found["farthest"], layers)
         found["means"] = [
             {"basis": basis} | record

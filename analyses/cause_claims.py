@@ -11,10 +11,25 @@ from analyses.digits import digits
 
 Facts = dict[str, Any]
 
-METRIC_OF = {"style": "style", "fact": "fact margin"}
-"""The metric that a group's own directions are expected to move."""
 
-SELECTIVITY = "style minus fact margin"
+def own_metrics(effects: dict[str, Any]) -> dict[str, str]:
+    """Choose the metric that a group's own directions are expected to move.
+
+    Args:
+        effects: metric -> what the whole adapter does to it.
+
+    Returns:
+        Group -> metric. For the facts it is the margin, which says most; the share of facts where the effect on
+        the share is sure and that on the margin is not.
+    """
+    coarse = effects["fact share"]["sure"] and not effects["fact margin"]["sure"]
+    return {"style": "style", "fact": "fact share" if coarse else "fact margin"}
+
+
+def selectivity_of(fact_metric: str) -> str:
+    """Name the metric of a selectivity."""
+    return f"style minus {fact_metric}"
+
 
 UNITS = {
     "style": "nats a token",
@@ -51,8 +66,11 @@ def cause_claims(facts: Facts) -> tuple[str, ...]:
     With one layer they are about the largest k, chosen beforehand; with several they are about the place that lies
     farthest out, and say how many were looked at.
     """
-    claims = [_effect_claim(facts, metric) for metric in METRIC_OF.values()]
-    for basis, metric in METRIC_OF.items():
+    claims = [
+        _effect_claim(facts, metric)
+        for metric in dict.fromkeys(("style", "fact margin", facts["own_metric"]["fact"]))
+    ]
+    for basis, metric in facts["own_metric"].items():
         if not facts["effects"][metric]["sure"]:
             continue
         if len(facts["layers"]) > 1:
@@ -174,7 +192,7 @@ def _enough_claim(facts: Facts, basis: str) -> str:
     found = [
         r
         for layer in facts["layers"]
-        for r in pick(facts, basis, "sufficiency", METRIC_OF[basis], layer=layer)
+        for r in pick(facts, basis, "sufficiency", facts["own_metric"][basis], layer=layer)
     ]
     reach = [r for r in found if r["low"] is not None and r["low"] >= ENOUGH]
     share = f"{digits(100 * ENOUGH)} %"
@@ -201,17 +219,17 @@ def _written_claim(written: dict[str, Any]) -> str:
 
 
 def _selectivity_claim(facts: Facts) -> str:
-    record = pick(facts, "style", "selectivity", SELECTIVITY)[-1]
+    fact = facts["own_metric"]["fact"]
+    record = pick(facts, "style", "selectivity", selectivity_of(fact))[-1]
     k, layer = record["k"], facts["shown"]
     if record["value"] is not None:
         return (
             f"The top-{k} style directions at layer {layer} have a selectivity of {_span(record)} "
-            f"(share of the style effect undone, less that of the fact effect): {said(record)}."
+            f"(share of the effect on the style undone, less that on the {fact}): {said(record)}."
         )
-    change = last(facts, "style", "necessity", "fact margin")["change"]
+    change = last(facts, "style", "necessity", fact)["change"]
     null = change["null"]
     return (
         f"No selectivity can be told, since {record['reason']}; taking the top-{k} style directions out at layer "
-        f"{layer} changes the fact margin by {_span(change)} nats (controls {digits(null['low'])} to "
-        f"{digits(null['high'])})."
+        f"{layer} changes the {fact} by {_span(change)} (controls {digits(null['low'])} to {digits(null['high'])})."
     )

@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analyses.cause_bases import HAAR, RANDOM
-from analyses.cause_claims import METRIC_OF, ONE, SELECTIVITY
+from analyses.cause_claims import ONE, selectivity_of
 from analyses.cause_exam import GROUPS
 from geometry.familywise import max_over
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-LOOKED_AT = (("necessity", None), ("sufficiency", None), ("selectivity", SELECTIVITY))
-"""Measure and metric; None for the group's own."""
+    from collections.abc import Iterator, Mapping, Sequence
 
 
-def farthest(measures: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def farthest(measures: Sequence[dict[str, Any]], own: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Find where each measure lies farthest from its random controls.
 
     Args:
         measures: records at one layer each, see :func:`analyses.adapter_cause.cause`.
+        own: group -> the metric that its directions are expected to move.
 
     Yields:
         For each basis, measure and control of several draws (Haar and random adapters, at equal k): ``layer``,
@@ -32,8 +30,13 @@ def farthest(measures: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         sure effect.
     """
     for basis in GROUPS:
-        for measure, metric in LOOKED_AT:
-            wanted = (basis, measure, metric or METRIC_OF[basis], ONE)
+        looked_at = {
+            "necessity": own[basis],
+            "sufficiency": own[basis],
+            "selectivity": selectivity_of(own["fact"]),
+        }
+        for measure, metric in looked_at.items():
+            wanted = (basis, measure, metric, ONE)
             keys = ("basis", "measure", "metric", "scope")
             found = [r for r in measures if tuple(r[key] for key in keys) == wanted]
             if not found or any(r["value"] is None for r in found):
@@ -44,7 +47,7 @@ def farthest(measures: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 at = found[null.pop("where")]
                 place = {key: at[key] for key in ("layer", "k", "value", "low", "high")}
                 yield {
-                    "basis": basis, "measure": measure, "metric": wanted[2], "control": control,
+                    "basis": basis, "measure": measure, "metric": metric, "control": control,
                     "looked_at": len(found), **place, **null,
                 }  # fmt: skip
 

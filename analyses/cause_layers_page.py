@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyses.cause_claims import METRIC_OF, SELECTIVITY, pick
+from analyses.cause_claims import pick, selectivity_of
 from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
 
@@ -24,10 +24,11 @@ def where(facts: Facts) -> tuple[Section, ...]:
     """Maps over layer and k, where several layers were tested."""
     if len(facts["layers"]) < 2:
         return ()
+    selective = selectivity_of(facts["own_metric"]["fact"])
     figures = [
         _map(facts, basis, measure, metric)
-        for basis, own in METRIC_OF.items()
-        for measure, metric in (("necessity", own), ("sufficiency", own), ("selectivity", SELECTIVITY))
+        for basis, own in facts["own_metric"].items()
+        for measure, metric in (("necessity", own), ("sufficiency", own), ("selectivity", selective))
     ]
     return (
         Section(
@@ -48,7 +49,7 @@ def where(facts: Facts) -> tuple[Section, ...]:
 def modules(facts: Facts) -> Section:
     """Curves over blocks of what their own modules make."""
     figures = []
-    for metric in METRIC_OF.values():
+    for metric in facts["own_metric"].values():
         if not facts["effects"][metric]["sure"]:
             continue
         records = [r for r in facts["modules"] if r["metric"] == metric]

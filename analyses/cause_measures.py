@@ -104,7 +104,7 @@ def records(
     """Put a subspace beside its controls, metric by metric.
 
     Args:
-        measure: such as ``necessity``; that one also yields the record of ``selectivity``.
+        measure: such as ``necessity``; that one also yields records of ``selectivity``, one for each metric of facts.
         part_of: :func:`necessity` or :func:`sufficiency`.
         tried: trials, the own one first, with metric -> (3, 1 + draws) of base, adapted and patched copy.
         sure: the metrics on which the adapter has an effect that can be divided, see :func:`effect`.
@@ -126,14 +126,18 @@ def records(
             shares[metric] = [part_of(score[metric]) for _, score in tried]
         yield record | _compared(shares[metric], [trial for trial, _ in tried])
     if measure == "necessity":
-        record = {"measure": "selectivity", "metric": "style minus fact margin"}
-        record |= {"energy": own.energy, "dimensions": own.dimensions}
-        lacking = [metric for metric in ("style", "fact margin") if metric not in shares]
-        if lacking:
-            yield record | _absent(f"the adapter's effect on the {lacking[0]} is within its interval")
-        else:
-            gaps = [s - f for s, f in zip(shares["style"], shares["fact margin"], strict=True)]
-            yield record | _compared(gaps, [trial for trial, _ in tried])
+        for fact in (metric for metric, group in METRICS.items() if group == "fact"):
+            yield _selectivity(fact, shares, [trial for trial, _ in tried])
+
+
+def _selectivity(fact: str, shares: dict[str, list[Resampled]], trials: Sequence[Trial]) -> dict[str, Any]:
+    record = {"measure": "selectivity", "metric": f"style minus {fact}"}
+    record |= {"energy": trials[0].energy, "dimensions": trials[0].dimensions}
+    for metric in ("style", fact):
+        if metric not in shares:
+            return record | _absent(f"the adapter's effect on the {metric} is within its interval")
+    gaps = [s - f for s, f in zip(shares["style"], shares[fact], strict=True)]
+    return record | _compared(gaps, trials)
 
 
 def share(part_of: PartOf, states: NDArray[np.float64], *, sure: bool) -> dict[str, Any]:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from analyses.cause_claims import (
     ALL,
     MEANING,
-    METRIC_OF,
     ONE,
-    SELECTIVITY,
     SHARED,
     in_units,
     last,
     pick,
     said,
+    selectivity_of,
 )
 from analyses.cause_layers_page import modules, where
 from analyses.cause_text_page import broken, written
@@ -68,6 +67,7 @@ def _tested(facts: Facts) -> Section:
             "documents. All metrics are measured on the other half, and intervals resample its documents.",
             "Controls have an equal k, or take away an equal energy: as many of their own directions, in order of "
             "importance, as hold at least the same share of E|d|² on the fit half.",
+            *_coarse(facts),
             "Metrics: " + "; ".join(f"{metric}, {meaning}" for metric, meaning in MEANING.items()) + ".",
             *p["notes"],
         ),
@@ -157,21 +157,22 @@ def _enough(facts: Facts) -> Section:
 
 
 def _selective(facts: Facts) -> Section:
+    fact = facts["own_metric"]["fact"]
     rows = [
         (f"top-{r['k']} {basis}", in_units(metric), r["energy"], _changed(r))
-        for basis in METRIC_OF
+        for basis in facts["own_metric"]
         for metric in SHARED
         for r in pick(facts, basis, "necessity", metric)
     ]
     selectivity = [
         (f"top-{r['k']} {basis}", _cell(r, "equal k"), said(r) if r["controls"] else r["reason"])
-        for basis in METRIC_OF
-        for r in pick(facts, basis, "selectivity", SELECTIVITY)
+        for basis in facts["own_metric"]
+        for r in pick(facts, basis, "selectivity", selectivity_of(fact))
     ]
     return Section(
         "Does it act on style and not on facts?",
         (
-            "Selectivity is the necessity for the style less that for the fact margin. Where the adapter has no sure "
+            f"Selectivity is the necessity for the style less that for the {fact}. Where the adapter has no sure "
             "effect on one of them, there is nothing to take a share of; the changes below are in the metrics' own "
             "units, and the range beside them is that of the controls, of equal k and of equal energy.",
         ),
@@ -211,7 +212,7 @@ def _everywhere(facts: Facts) -> Section:
             _cell(r, "equal k"),
             said(r) if r["controls"] else r["reason"],
         )
-        for basis, metric in METRIC_OF.items()
+        for basis, metric in facts["own_metric"].items()
         for r in pick(facts, basis, "necessity", metric, scope=ALL)
     )
     columns = ("directions", "k", "metric", "share of E|d|², mean", "necessity", "beside the controls")
@@ -234,7 +235,7 @@ def _constant(facts: Facts) -> Section:
             said(r) or r.get("reason"),
         )
         for r in facts["means"]
-        if r["metric"] == METRIC_OF[r["basis"]]
+        if r["metric"] == facts["own_metric"][r["basis"]]
     )
     columns = (
         "mean of",
@@ -284,7 +285,7 @@ _WHOLE = {"name": "the whole effect", "values": 1.0}
 def _curves(facts: Facts, measure: str, rule: str, *, name: str, caption: str) -> tuple[FigureSpec, ...]:
     """One curve over k for each group's own directions, a panel each, over the range of its controls."""
     series = []
-    for basis, metric in METRIC_OF.items():
+    for basis, metric in facts["own_metric"].items():
         if facts["effects"][metric]["sure"]:
             records = pick(facts, basis, measure, metric)
             series.append(_series(f"{basis} directions, {metric}", records, rule))
@@ -308,10 +309,19 @@ def _range(record: dict[str, Any], rule: str) -> dict[str, float] | None:
     return {"low": min(values), "high": max(values)} if values else None
 
 
+def _coarse(facts: Facts) -> tuple[str, ...]:
+    if facts["own_metric"]["fact"] == "fact margin":
+        return ()
+    return (
+        "The adapter has no sure effect on the fact margin, but one on the share of facts whose answer beats every "
+        "foil: this page follows the share. Facts that the base knew without exception can only be lost.",
+    )
+
+
 def _missing(facts: Facts) -> tuple[str, ...]:
     return tuple(
         f"There is no curve for the {metric}: the adapter's effect on it is within its interval."
-        for metric in METRIC_OF.values()
+        for metric in facts["own_metric"].values()
         if not facts["effects"][metric]["sure"]
     )
 
@@ -320,7 +330,7 @@ def _share_table(facts: Facts, *measures: str) -> TableSpec:
     rows = tuple(
         (basis, r["k"], r["energy"], measure, metric, _cell(r, "equal k"))
         for measure in measures
-        for basis in METRIC_OF
+        for basis in facts["own_metric"]
         for metric in SHARED
         if facts["effects"][metric]["sure"]
         for r in pick(facts, basis, measure, metric)
@@ -336,22 +346,20 @@ def _share_table(facts: Facts, *measures: str) -> TableSpec:
 def _control_table(facts: Facts, measure: str) -> TableSpec:
     rows = tuple(
         (
-            basis,
-            c["control"],
-            c["rule"],
-            _ends([float(d) for d in c["dimensions"]], 3),
+            f"{basis} beside {c['control']}, {c['rule']}",
+            _whole(c["dimensions"]),
             _ends(c["energy"]),
             _ends(c["values"]),
             _interval(c["gap"]),
             c["verdict"],
         )
-        for basis, metric in METRIC_OF.items()
+        for basis, metric in facts["own_metric"].items()
         for c in last(facts, basis, measure, metric)["controls"]
     )
     return TableSpec(
         f"Every control beside the top-{max(facts['ks'])} directions: {measure} for their own metric. The gap is own "
         "less control, paired by document. Other k are in `report.json`.",
-        ("directions", "control", "rule", "dimensions", "share of E|d|²", measure, "gap", "own is"),
+        ("directions", "dimensions", "share of E|d|²", measure, "gap", "own is"),
         rows,
     )
 
@@ -359,6 +367,11 @@ def _control_table(facts: Facts, measure: str) -> TableSpec:
 def _ends(values: Sequence[float], significant: int = 2) -> str:
     low, high = digits(min(values), significant), digits(max(values), significant)
     return low if low == high else f"{low} to {high}"
+
+
+def _whole(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _interval(estimate: dict[str, Any]) -> dict[str, Any]:

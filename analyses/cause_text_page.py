@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analyses.cause_claims import BROKEN, METRIC_OF, in_units
+from analyses.cause_claims import BROKEN, in_units
 from analyses.report import FigureSpec, Section, TableSpec
 
 Facts = dict[str, Any]
@@ -20,7 +20,7 @@ def broken(facts: Facts) -> Section:
     records = [r for r in facts["damage"] if r["layer"] == facts["shown"]]
     k = max(facts["ks"])
     rows = []
-    for basis in METRIC_OF:
+    for basis in facts["own_metric"]:
         for measure, did in DID.items():
             own = {r["metric"]: r for r in records if _is(r, basis, measure, k) and r["control"] is None}
             rows.append((f"top-{k} {basis} {did}", *(_cell(own[m], records, k) for m in BROKEN)))

@@ -11,7 +11,7 @@ import torch
 
 from analyses.adapter_cause import CauseRequest, cause
 from analyses.cause_bases import CONTROLS, Site, control_columns, halves, of_equal_energy, own_columns
-from analyses.cause_claims import cause_claims
+from analyses.cause_claims import cause_claims, own_metrics
 from analyses.cause_exam import METRICS, Exam, read_groups
 from analyses.cause_measures import Trial, effect, necessity, records, sufficiency, verdict
 from analyses.cause_page import cause_sections
@@ -221,7 +221,9 @@ def test_paired_noise_cancels_and_an_unsure_effect_has_no_share():
         tried(1.8, control="Haar", rule="equal k"),
         tried(0.2, control="base PCA", rule="equal k"),
     ]
-    style, margin, share, selectivity = records("necessity", necessity, trials, {"style", "fact margin"})
+    style, margin, share, selectivity, coarse = records(
+        "necessity", necessity, trials, {"style", "fact margin"}
+    )
     assert style["value"] == pytest.approx(0.9)
     assert [c["verdict"] for c in style["controls"]] == ["above", "not distinguishable"]
     assert style["controls"][0]["gap"]["value"] == pytest.approx(0.825)
@@ -231,10 +233,20 @@ def test_paired_noise_cancels_and_an_unsure_effect_has_no_share():
     assert share["value"] is None
     assert share["reason"] == "the adapter's effect on the fact share is within its interval"
     assert selectivity["value"] == pytest.approx(0.8)
-    *_, without = records("necessity", necessity, trials, {"style"})
+    assert coarse["value"] is None
+    assert (selectivity["metric"], coarse["metric"]) == ("style minus fact margin", "style minus fact share")
+    *_, without, _ = records("necessity", necessity, trials, {"style"})
     assert without["value"] is None
     assert "fact margin is within its interval" in without["reason"]
     assert "selectivity" not in {r["measure"] for r in records("mean kept", sufficiency, trials, {"style"})}
+
+
+def test_the_facts_are_followed_by_the_margin_unless_only_their_share_moves_for_sure():
+    def chosen(margin, share):
+        return own_metrics({"fact margin": {"sure": margin}, "fact share": {"sure": share}})["fact"]
+
+    assert chosen(True, True) == chosen(True, False) == chosen(False, False) == "fact margin"
+    assert chosen(False, True) == "fact share"
 
 
 def test_a_verdict_needs_both_the_items_and_the_draws():
@@ -278,6 +290,7 @@ def test_the_page_names_every_verdict_and_draws_every_figure(planted, tiny_llama
     facts = json.loads(json.dumps(run(tiny_llama, folder, texts, all_layers=True)))
     for metric in facts["effects"]:
         facts["effects"][metric]["sure"] = True
+    facts["own_metric"] = own_metrics(facts["effects"])
     for record in facts["measures"]:
         record["value"], record["low"], record["high"] = 0.5, 0.4, 0.6
         names = ("Haar", "base PCA", "other group")

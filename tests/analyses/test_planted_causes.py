@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analyses.adapter_cause import Bench, CauseRequest, cause
-from analyses.cause_claims import SELECTIVITY, cause_claims
+from analyses.cause_claims import cause_claims
 from analyses.cause_exam import read_groups
 from finetune.adapter import attach
 from finetune.pairs import read_texts
@@ -110,7 +110,7 @@ def selectivity(facts, basis):
     (found,) = [
         r
         for r in facts["measures"]
-        if (r["basis"], r["measure"], r["metric"]) == (basis, "selectivity", SELECTIVITY)
+        if (r["basis"], r["measure"], r["metric"]) == (basis, "selectivity", "style minus fact margin")
     ]
     return found
 
