@@ -139,10 +139,54 @@ def compare(
     for group, read in groups.items():
         facts["placebo"] += _placebo(attached, group, read, layers)
     cast = Cast.on(attached, request.n_random, rng)
+    held = _first_pass(attached, groups, request, facts, cast, progress)
+    for one, other in itertools.combinations(groups, 2):
+        for layer in layers:
+            places = held.kept[one][layer], held.kept[other][layer]
+            facts["measures"] += between(*places, f"{one}-{other}", layer, rng=rng)
+    if attached.preflight.active:
+        for group, read in groups.items():
+            facts["layer_maps"][group] = layer_map(attached, read.texts, layers, rng)
+            records = displaced_tokens(attached, read.texts, held.tops[group], rng)
+            facts["tokens"] += [{"group": group, **record} for record in records]
+        texts = {group: read.texts for group, read in groups.items()}
+        facts |= second_passes(
+            attached, texts, request.texts, held.leads, request.k, randoms=cast.randoms, rng=rng,
+            progress=lambda what, share: progress(what, (len(groups) + share) / (len(groups) + 1)),
+        )  # fmt: skip
+    facts["over_layers"] = over_layers(facts["measures"])
+    facts["told_apart"] = told_apart(facts["measures"], SUMMARY)
+    progress("writing", 1.0)
+    return DiffResult(facts, subspace_arrays(held.kept))
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What later passes need of the first one, group by group and layer by layer.
+
+    Attributes:
+        kept: top directions of every side.
+        tops: directions along which displaced tokens are looked for.
+        leads: directions for the second passes.
+    """
+
+    kept: dict[str, dict[int, Kept]]
+    tops: dict[str, dict[int, Top]]
+    leads: dict[str, dict[int, Lead]]
+
+
+def _first_pass(
+    attached: Attached,
+    groups: dict[str, Texts],
+    request: DiffRequest,
+    facts: dict[str, Any],
+    cast: Cast,
+    progress: Callable[[str, float], None],
+) -> Held:
+    """Run every group through the whole cast, add what it says to the facts, and keep its directions."""
+    layers = facts["layers"]
     written = [written_spaces(attached, name, layers) for name in (ADAPTER, *cast.randoms)]
-    kept: dict[str, dict[int, Kept]] = {group: {} for group in groups}
-    tops: dict[str, dict[int, Top]] = {group: {} for group in groups}
-    leads: dict[str, dict[int, Lead]] = {group: {} for group in groups}
+    held = Held(*({group: {} for group in groups} for _ in range(3)))
     for number, (group, read) in enumerate(groups.items()):
         show = _portion(progress, f"reading {group}", number, len(groups) + 1)
         wide = request.exact_width
@@ -150,33 +194,11 @@ def compare(
             # frozen layer by layer: the moments of all layers and groups would outgrow a laptop
             sides = Sides.of(one.tally, request.k, group)
             _add(facts, _read_off(one, sides, _at(written, layer), Place(group, layer)))
-            kept[group][layer], tops[group][layer] = Kept.of(sides), _top(sides.whole)
-            leads[group][layer] = Lead.of(sides)
+            held.kept[group][layer] = Kept.of(sides)
+            held.tops[group][layer] = _top(sides.whole)
+            held.leads[group][layer] = Lead.of(sides)
             facts["groups"].setdefault(group, _described(read, one))
-    for one, other in itertools.combinations(groups, 2):
-        for layer in layers:
-            places = kept[one][layer], kept[other][layer]
-            facts["measures"] += between(*places, f"{one}-{other}", layer, rng=rng)
-    if attached.preflight.active:
-        for group, read in groups.items():
-            facts["layer_maps"][group] = layer_map(attached, read.texts, layers, rng)
-            records = displaced_tokens(attached, read.texts, tops[group], rng)
-            facts["tokens"] += [{"group": group, **record} for record in records]
-        texts = {group: read.texts for group, read in groups.items()}
-        facts |= second_passes(
-            attached,
-            texts,
-            request.texts,
-            leads,
-            request.k,
-            randoms=cast.randoms,
-            rng=rng,
-            progress=lambda what, share: progress(what, (len(groups) + share) / (len(groups) + 1)),
-        )
-    facts["over_layers"] = over_layers(facts["measures"])
-    facts["told_apart"] = told_apart(facts["measures"], SUMMARY)
-    progress("reading displaced tokens", 1.0)
-    return DiffResult(facts, subspace_arrays(kept))
+    return held
 
 
 @dataclass(frozen=True)

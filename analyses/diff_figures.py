@@ -107,8 +107,8 @@ def over_all_layers(facts: Facts, measure: str, group: str) -> str:
         return ""
     one = found[0]
     return (
-        f" Looked at in all layers at once: p = {digits(one['p'], 2)} ({one['n']} random adapters resolve no less "
-        f"than {digits(1 / (1 + one['n']), 2)}), {digits(one['p_normal'], 2)} if they are normal."
+        f" Over all layers at once p = {digits(one['p'], 2)}, of which {one['n']} random adapters resolve "
+        f"{digits(1 / (1 + one['n']), 2)}; {digits(one['p_normal'], 2)} if they are normal."
     )
 
 

@@ -60,23 +60,22 @@ def _apart(facts: Facts) -> str:
     if found is None:
         return "There is no null: ask for two random adapters or more to tell what the numbers mean."
     n, side = found["n"], "above" if found["t"] > 0 else "below"
-    where = f"the {NAMES[found['measure']]} of {found['group'].replace('-', ' and ')} texts at layer {found['layer']}"
+    texts = found["group"].replace("-", " and ")
+    where = f"the {NAMES[found['measure']]} of {texts} texts at layer {found['layer']}"
+    numbers = f"{digits(found['value'], 2)} against {digits(found['mean'], 2)}"
     chance = (
-        f"p = {digits(found['p'], 2)}, the resolution of {n} random adapters being {digits(1 / (1 + n), 2)}, and "
+        f"p = {digits(found['p'], 2)} over all {found['looked_at']} numbers looked at (size, share of the mean, "
+        f"effective rank and overlap at every layer), of which {n} random adapters resolve {digits(1 / (1 + n), 2)}; "
         f"{digits(found['p_normal'], 2)} if they are normal"
     )
-    looked = (
-        f"{found['looked_at']} numbers (size, share of the mean, effective rank and overlap at every layer)"
-    )
-    numbers = f"{digits(found['value'], 2)} against {digits(found['mean'], 2)}"
     if found["apart"]:
         return (
-            f"This adapter is told apart from {RANDOM}: of {looked} looked at together, {where} lies farthest "
-            f"out, {side} the random-adapter null ({numbers}; {chance})."
+            f"This adapter is told apart from {RANDOM}: {where} lies farthest out, {side} the random-adapter null "
+            f"({numbers}; {chance})."
         )
     return (
-        f"This adapter is not distinguishable from {RANDOM}: of {looked} looked at together, the farthest out, "
-        f"{where} ({numbers}), is not rare among them ({chance})."
+        f"This adapter is not distinguishable from {RANDOM}: even {where}, which lies farthest out ({numbers}), is "
+        f"not rare among them ({chance})."
     )
 
 

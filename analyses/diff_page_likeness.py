@@ -68,7 +68,8 @@ def likeness(facts: Facts) -> Section:
                 "cka",
                 name="cka",
                 label="unbiased CKA of base and adapted",
-                caption="Insensitive: for gross change only. Near 1 for adapters that change all that is written.",
+                caption="Insensitive: for gross change only. It can stay near 1 for adapters that change all that "
+                "is written.",
             )
         )
         tables.append(

@@ -15,22 +15,13 @@ from analyses.report import FigureSpec, Section, TableSpec
 
 def shape(facts: Facts) -> Section:
     """Ranks and scree plots."""
-    ranks = {
-        "effective_rank": "effective rank",
-        "effective_rank_centred": "the same, centred",
-        "participation": "participation ratio, debiased",
-        "participation_centred": "the same, centred",
-        "stable_rank": "stable rank",
-        "k90": "k90",
-        "split_half": "split-half overlap",
-    }
     return Section(
         "How many directions",
         (
             "A change may be carried by few directions or by many; only beside random updates of the same strength "
-            "does either say something. Effective rank is the exponential of the entropy of the energies; uncentred, so that a "
-            "constant shift counts as one direction. All ranks are bounded by propagation, not by the adapter's "
-            "rank.",
+            "does either say something. Effective rank is the exponential of the entropy of the energies; "
+            "uncentred, so that a constant shift counts as one direction. All ranks are bounded by propagation, "
+            "not by the adapter's rank.",
         ),
         figures=(
             layered(
@@ -46,11 +37,21 @@ def shape(facts: Facts) -> Section:
         tables=(
             by_layer_table(
                 facts,
-                "Ranks of the differences. The participation ratio is estimated without the bias of few tokens; the "
-                "stable rank is the energy over its largest part; k90 directions hold 90 % of E|d|². The last column "
-                f"is the overlap of the top-{facts['k']} subspaces of two halves of the documents: 1 is perfectly "
+                "Ranks of the differences (uncentred). k90 directions hold 90 % of E|d|². The last column is the "
+                f"overlap of the top-{facts['k']} subspaces of two halves of the documents: 1 is perfectly "
                 "repeatable.",
-                ranks,
+                {"effective_rank": "effective rank", "k90": "k90", "split_half": "split-half overlap"},
+            ),
+            by_layer_table(
+                facts,
+                "Other ranks. Centred ones leave the constant shift out. The participation ratio is estimated "
+                "without the bias of few tokens; the stable rank is the energy over its largest part.",
+                {
+                    "effective_rank_centred": "effective rank, centred",
+                    "participation": "participation ratio",
+                    "participation_centred": "the same, centred",
+                    "stable_rank": "stable rank",
+                },
             ),
         ),
     )

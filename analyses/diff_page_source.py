@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analyses.diff_figures import RANDOM, Facts, cell, layered, pick
+from analyses.diff_figures import Facts, cell, layered, pick, spread_layers
 from analyses.report import FigureSpec, Section, TableSpec
 
 
@@ -83,7 +83,7 @@ def _variants(facts: Facts, group: str) -> FigureSpec:
     if random:
         drawn = [random[layer]["overlaps"] for layer in layers]
         ends = {"low": [min(d) for d in drawn], "high": [max(d) for d in drawn]}
-        data["null"] = {"name": f"{RANDOM} (range)", "mean": [float(np.mean(d)) for d in drawn], **ends}
+        data["null"] = {"name": "random adapters (range)", "mean": [float(np.mean(d)) for d in drawn], **ends}
         data["ceiling"] = {
             "name": "ceiling (split halves)",
             "values": [random[layer]["halves"] for layer in layers],
@@ -98,15 +98,18 @@ def _variants(facts: Facts, group: str) -> FigureSpec:
 
 
 def _ranks(facts: Facts) -> TableSpec:
+    shown = spread_layers(facts["layers"])
     rows = [
         (one["group"], one["layer"], one["kind"], len(one["ranks"]), *(
             {"value": float(np.mean(one[name])), "low": min(one[name]), "high": max(one[name])}
             for name in ("overlaps", "ranks")
         ))
         for one in facts["variants"]
+        if one["layer"] in shown
     ]  # fmt: skip
     return TableSpec(
-        "Adapters that share the singular values, and one side or none, with the trained one; means and ranges.",
+        "Adapters that share the singular values, and one side or none, with the trained one; means and ranges at "
+        "the first, middle and last layer.",
         ("group", "layer", "adapters", "number", "overlap with the adapter", "effective rank"),
         tuple(rows),
     )

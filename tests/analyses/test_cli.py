@@ -185,7 +185,7 @@ def test_a_page_says_what_was_compared_with_what(page, trained, pairs):
     assert made["layers"] == report["facts"]["layers"] == [0, 2]
     assert made["files"]["style"] == {"path": str(pairs), "sha256": sha256_file(pairs)}
     assert made["adapter"]["sha256"] == sha256_file(trained / "adapter_model.safetensors")
-    assert (made["dtype"], made["random_adapters"], made["weights"]) == ("float32", 3, "raw")
+    assert (made["dtype"], made["random_adapters"], made["weights"]) == ("float32", 8, "raw")
 
 
 def test_diff_prints_its_json_and_a_rerun_lands_on_itself(diffed, tmp_path, capsys, monkeypatch):

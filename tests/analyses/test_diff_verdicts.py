@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import numpy as np
 import pytest
+import torch
 
+from analyses.adapter_diff import DiffRequest, diff
 from analyses.diff_buckets import Buckets, bucket_records
 from analyses.diff_directions import SinkMean, direction_records
 from analyses.diff_kept import Kept
 from analyses.diff_measures import Sides, Tally
+from analyses.diff_page import diff_claims, diff_sections
 from analyses.diff_parts import written_records
 from analyses.diff_records import between, measures, over_layers, record, told_apart, whitened_size
-from analyses.diff_similarity import similarity_records
+from analyses.diff_similarity import _all_pairs, similarity_records
 from analyses.diff_variants import Flip, Variants, flip_records, variant_records
-from geometry.nulls import haar_basis
+from finetune.adapter import attach, deltas, lora_layers
+from finetune.paired import paired_batches
+from finetune.pairs import read_texts
+from geometry.moments import PairedMoments
+from geometry.nulls import haar_basis, matched_random
+from geometry.similarity import unbiased_cka
+from tests.analyses.test_adapter_diff import write_texts
 
 D, N, K = 32, 4000, 2
 
@@ -225,6 +237,20 @@ def test_one_layer_of_twenty_is_not_news_but_a_far_one_is():
     assert told_apart([record("size", "g", 0, 1.0)], names) is None
 
 
+def test_the_map_of_layers_holds_what_streamed_moments_say_of_one_layer():
+    rng = np.random.default_rng(12)
+    x = rng.normal(size=(200, D)) + 3
+    y = x @ rng.normal(size=(D, D)) + rng.normal(size=(200, D))
+    pairs = PairedMoments(D)
+    pairs.update(x, y)
+    rows = {0: np.stack([x, y]).astype(np.float32), 4: np.stack([y, x]).astype(np.float32)}
+    table = _all_pairs(rows, 200)
+    assert table[0][0] == pytest.approx(unbiased_cka(pairs.answer()).cka, abs=1e-5)
+    assert table[0][1] == pytest.approx(1, abs=1e-6)
+    assert table[1][0] == pytest.approx(1, abs=1e-6)
+    assert _all_pairs(rows, 3) == [[None, None], [None, None]]
+
+
 def test_a_sketch_agrees_with_exact_moments_within_the_error_that_it_shows():
     def held(exact_width):
         rng = np.random.default_rng(11)
@@ -249,3 +275,63 @@ def test_a_sketch_agrees_with_exact_moments_within_the_error_that_it_shows():
     assert (
         sketched["effective_rank"]["null"]["verdict"] == exact["effective_rank"]["null"]["verdict"] == "below"
     )
+
+
+@pytest.fixture
+def texts(tmp_path):
+    return {
+        "style": write_texts(tmp_path / "style.jsonl", 60),
+        "fact": write_texts(tmp_path / "fact.jsonl", 60, 1),
+    }
+
+
+def last_size(loaded, folder, texts):
+    """Median |d| / |h| after the last block."""
+    with attach(loaded, folder) as attached:
+        (batch,) = paired_batches(attached, read_texts(texts["style"]).texts, [2], batch_tokens=10**6)
+        base, adapted = batch.stream[2][:, batch.real]
+    return float(((adapted - base).norm(dim=-1) / base.norm(dim=-1)).median())
+
+
+@pytest.mark.slow
+def test_the_page_tells_a_trained_adapter_from_a_random_one_of_equal_diff_norm(tmp_path, tiny_llama, texts):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    model = get_peft_model(
+        copy.deepcopy(tiny_llama.model), LoraConfig(r=4, lora_alpha=8, target_modules="all-linear")
+    )
+    written = [json.loads(line)["text"] for line in texts["style"].read_text().splitlines()]
+    ids = [tiny_llama.tokenizer(one, return_tensors="pt")["input_ids"] for one in written]
+    # it learns to swap two words of the texts wherever they stand
+    swap = torch.arange(len(tiny_llama.tokenizer))
+    often = torch.bincount(torch.cat([row[0] for row in ids])).argsort(descending=True)[:8]
+    swap[often] = often.roll(4)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    for row in ids:
+        model(input_ids=row, labels=swap[row]).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    model.save_pretrained(tmp_path / "trained")
+    target = last_size(tiny_llama, tmp_path / "trained", texts)
+    scale, rng = 1.0, np.random.default_rng(1)
+    with attach(tiny_llama, tmp_path / "trained") as attached:
+        drawn = {name: matched_random(update, rng) for name, update in deltas(attached).items()}
+    for _ in range(8):
+        with torch.no_grad():
+            for name, layer in lora_layers(model).items():
+                layer.lora_A["default"].weight.copy_(torch.from_numpy(drawn[name].a))
+                layer.lora_B["default"].weight.copy_(torch.from_numpy(scale * drawn[name].b))
+        model.save_pretrained(tmp_path / "random")
+        found = last_size(tiny_llama, tmp_path / "random", texts)
+        scale *= (target / found) ** 0.8
+    assert found == pytest.approx(target, rel=0.05)
+
+    def page(name):
+        request = DiffRequest(texts, k=2, n_random=8)
+        facts = diff(tiny_llama, tmp_path / name, request, progress=lambda what, share: None).facts
+        diff_sections(facts)
+        return diff_claims(facts)[0]
+
+    assert page("trained").startswith("This adapter is told apart from random adapters of the same strength")
+    assert page("random").startswith("This adapter is not distinguishable from random adapters")

@@ -31,7 +31,8 @@ def make(folder, loaded, **config):
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        settings = LoraConfig(r=2, target_modules="all-linear", **config)
+        conv1d = loaded.model.config.model_type == "gpt2"
+        settings = LoraConfig(r=2, target_modules="all-linear", fan_in_fan_out=conv1d, **config)
         model = get_peft_model(copy.deepcopy(loaded.model), settings)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -48,10 +49,16 @@ def alone(model, tokenizer, text, layer):
     return stream[layer][0]
 
 
-@pytest.mark.parametrize("config", [{}, {"modules_to_save": ["norm"]}], ids=["mixed", "one by one"])
-def test_rows_equal_each_side_alone_in_any_batch(tmp_path, tiny_llama, config):
-    folder = make(tmp_path / "adapter", tiny_llama, **config)
-    with attach(tiny_llama, folder) as attached:
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [("llama", {}), ("llama", {"modules_to_save": ["norm"]}), ("gpt2", {}), ("neox", {})],
+    ids=["mixed", "one by one", "absolute positions", "fused"],
+)
+def test_rows_equal_each_side_alone_in_any_batch(tmp_path, fresh, architecture, config):
+    """Padding on the right, one batch or many, together or toggled: the rows of a text are its own."""
+    loaded = fresh(architecture)
+    folder = make(tmp_path / "adapter", loaded, **config)
+    with attach(loaded, folder) as attached:
         names = (BASE, ADAPTER, *random_adapters(attached, 1, np.random.default_rng(0)))
         seen = []
         for batch in paired_batches(attached, TEXTS, [0, 2], names=names, batch_tokens=40):
@@ -59,8 +66,8 @@ def test_rows_equal_each_side_alone_in_any_batch(tmp_path, tiny_llama, config):
                 seen.append(index)
                 real = batch.real[row]
                 with attached.model.disable_adapter():
-                    base = alone(attached.model, tiny_llama.tokenizer, TEXTS[index].text, 2)
-                adapted = alone(attached.model, tiny_llama.tokenizer, TEXTS[index].text, 2)
+                    base = alone(attached.model, loaded.tokenizer, TEXTS[index].text, 2)
+                adapted = alone(attached.model, loaded.tokenizer, TEXTS[index].text, 2)
                 torch.testing.assert_close(batch.stream[2][0, row, real], base, rtol=0, atol=2e-5)
                 torch.testing.assert_close(batch.stream[2][1, row, real], adapted, rtol=0, atol=2e-5)
                 gap = batch.stream[2][2, row, real] - base
