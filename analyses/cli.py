@@ -374,6 +374,13 @@ def count(
 @app.command(epilog=example("repgeo compare runs/diff-seed-0 runs/diff-seed-1 runs/diff-other"))
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs of diff, two or more, of one base.")],
+    seeds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Runs that differ in their seed alone, by their place, as 1,2,3; those of repgeo train are found.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/compare/<run id>.")
     ] = None,
@@ -382,12 +389,13 @@ def compare(
     """Compare runs of diff: seeds, ranks, recipes, adapters; what they share, what differs.
 
     Overlaps stand between random adapters below, and halves of the documents and seeds of one recipe
-    above. Seeds are found by what their training noted. No model is run.
+    above. No model is run.
     """
     from analyses import jobs
 
     jobs.require_room(out, "compare")
-    options.show_page(jobs.compare(runs, out), as_json=json)
+    families = [options.places(given) for given in seeds or []]
+    options.show_page(jobs.compare(runs, families, out), as_json=json)
 
 
 @app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))

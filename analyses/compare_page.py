@@ -19,13 +19,20 @@ Facts = dict[str, Any]
 
 HALVES = "halves of the documents"
 SEEDS = "seeds of one recipe"
+_SEEDS_OF = "seeds of "
+_MOST = 3
+"""More kinds of pairs than this open the page together, in one sentence."""
 
 
 def compare_claims(facts: Facts) -> tuple[str, ...]:
     """The findings that open the page, a sentence each."""
     claims = []
     for group in facts["groups"]:
-        claims += [_claim(facts, group, kind, pairs) for kind, pairs in _kinds(facts, group).items()]
+        kinds = _kinds(facts, group)
+        across = [kind for kind in kinds if not kind.startswith(_SEEDS_OF)]
+        if len(across) > _MOST:
+            kinds[f"{len(across)} pairs of recipes"] = [pair for kind in across for pair in kinds.pop(kind)]
+        claims += [_claim(facts, group, kind, pairs) for kind, pairs in kinds.items()]
         claims += _common_claim(facts, group)
     return tuple(claims)
 
@@ -47,7 +54,7 @@ def _kinds(facts: Facts, group: str) -> dict[str, list[Facts]]:
     for pair in facts["pairs"]:
         if pair["group"] == group:
             one, other = family[pair["one"]], family[pair["other"]]
-            label = f"seeds of {one}" if one == other else f"{one} and {other}"
+            label = f"{_SEEDS_OF}{one}" if one == other else f"{one} and {other}"
             kinds.setdefault(label, []).append(pair)
     return kinds
 
@@ -125,12 +132,14 @@ def _read(facts: Facts) -> Section:
     text = [
         f"All runs are about one base, `{facts['base']}`, by the fingerprint of its weights, and only their folders "
         "were read. Adapters that our training made from the same base, data and recipe, and that differ in nothing "
-        "but its seed, are taken for seeds of one recipe: their agreement is the ceiling for everything else.",
+        "but its seed, are taken for seeds of one recipe, and so are those of `--seeds`: their agreement is the "
+        "ceiling for everything else.",
     ]
     if not facts["families"]:
         text.append(
             "No two of these adapters are known to be seeds of one recipe, so that there is no seed-to-seed ceiling: "
-            "an overlap below 1 may be nothing but the seed. Train one recipe again with another seed."
+            "an overlap below 1 may be nothing but the seed. Train one recipe again with another seed, or name "
+            "seeds by `--seeds`."
         )
     for run in facts["runs"]:
         if run["other_texts"]:
@@ -240,7 +249,7 @@ def _by_layer(facts: Facts, group: str, number: int, measure: str, label: str) -
         f"{measure.replace('_', '-')}-{number}",
         "by_layer",
         f"By layer, {label}: mean over the pairs of a kind, with a bar from the least to the most. Grey is what "
-        f"{RANDOM} reach, dashed the ceiling.",
+        f"{RANDOM} reach, dashed the ceiling: {HALVES} among seeds and where none are known, {SEEDS} elsewhere.",
         {"layers": facts["layers"], "y_label": label, "series": series, "y_limits": [0, 1]},
     )
 

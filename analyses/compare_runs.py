@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     Measure = Callable[[Spectrum, Spectrum], float]
 
 
-def compare_runs(folders: Sequence[Path]) -> Facts:
+def compare_runs(folders: Sequence[Path], seeds: Sequence[Sequence[int]] = ()) -> Facts:
     """Compare what several runs of ``repgeo diff`` found.
 
     Args:
         folders: two or more runs of one base.
+        seeds: numbers of runs, from 1 in the order given, whose adapters differ in nothing but the seed of their
+            training; those that our training made are found without.
 
     Returns:
         Facts, JSON-able: ``runs``; ``families`` of runs that differ in their seed alone; ``pairs``, one record
@@ -45,9 +47,10 @@ def compare_runs(folders: Sequence[Path]) -> Facts:
 
     Raises:
         DataError: fewer than two runs, one given twice, or a folder that is no run of a diff; runs of other
-            bases or widths, or without a group and layer in common.
+            bases or widths, or without a group and layer in common; numbers in ``seeds`` that are not those of
+        two runs or more.
     """
-    runs = _read(folders)
+    runs = _as_told(_read(folders), seeds)
     groups, layers = _shared(runs)
     k = min(run.k for run in runs)
     families = _families(runs)
@@ -98,6 +101,18 @@ def _read(folders: Sequence[Path]) -> list[DiffRun]:
     return runs
 
 
+def _as_told(runs: list[DiffRun], seeds: Sequence[Sequence[int]]) -> list[DiffRun]:
+    """Take the user's word on which runs are seeds of one recipe."""
+    told: dict[int, str] = {}
+    for family in seeds:
+        if len(set(family)) < 2 or not all(1 <= i <= len(runs) and i not in told for i in family):
+            raise DataError(
+                f"--seeds {','.join(map(str, family))}: give two or more of the runs 1 to {len(runs)}, each once"
+            )
+        told |= dict.fromkeys(family, f"told {family}")
+    return [replace(run, recipe=told.get(i, run.recipe)) for i, run in enumerate(runs, 1)]
+
+
 def _shared(runs: Sequence[DiffRun]) -> tuple[list[str], list[int]]:
     """Groups and layers that all runs have, in the order of the first."""
     places = set.intersection(*(set(run.moved) for run in runs))
@@ -119,11 +134,17 @@ def _families(runs: Sequence[DiffRun]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for run in runs:
         found.setdefault(run.recipe or run.name, []).append(run.name)
-    return {(_what_is_common(own) if len(own) > 1 else own[0]): own for own in found.values()}
+    labels = [_label(own) for own in found.values()]
+    return {
+        label if labels.count(label) == 1 else f"{own[0]} and its seeds": own
+        for label, own in zip(labels, found.values(), strict=True)
+    }
 
 
-def _what_is_common(names: list[str]) -> str:
+def _label(names: list[str]) -> str:
     """Name seeds after how their names begin."""
+    if len(names) == 1:
+        return names[0]
     alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
     return "".join(letters[0] for letters in alike).rstrip("-_/. 0123456789") or f"{names[0]} and its seeds"
 

@@ -330,11 +330,12 @@ def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> 
     return write(report, _place(out, "weights", identity, files=made["files"]))
 
 
-def compare(runs: Sequence[Path], out: Path | None) -> Path:
+def compare(runs: Sequence[Path], seeds: Sequence[Sequence[int]], out: Path | None) -> Path:
     """Compare runs of diff and write the page; see :func:`analyses.compare_runs.compare_runs`.
 
     Args:
         runs: folders of two or more runs.
+        seeds: places of runs that are seeds of one recipe.
         out: folder of the page; None names it after the runs.
 
     Returns:
@@ -348,7 +349,7 @@ def compare(runs: Sequence[Path], out: Path | None) -> Path:
     from analyses.diff_runs import ARRAYS
     from analyses.run_names import in_words
 
-    facts = plain(compare_runs(runs))
+    facts = plain(compare_runs(runs, seeds))
     folders = {run["name"]: Path(run["folder"]) for run in facts["runs"]}
     made = manifest(files={name: folder / ARRAYS for name, folder in folders.items()}, base=facts["base"])
     report = Report(
@@ -359,7 +360,7 @@ def compare(runs: Sequence[Path], out: Path | None) -> Path:
         facts=facts,
         manifest=made,
     )
-    return write(report, _place(out, "compare", {"k": facts["k"]}, files=made["files"]))
+    return write(report, _place(out, "compare", {"seeds": facts["families"]}, files=made["files"]))
 
 
 def style(loaded: Loaded, data: StyleData, recipe: Recipe, out: Path) -> Path:

@@ -188,6 +188,30 @@ def require_one_list(vocab: int | None, words: Path | None, add: list[Path] | No
         raise DataError(f"{' and '.join(named)}: each says which words are counted; give one of them")
 
 
+def places(given: str) -> tuple[int, ...]:
+    """Read places of runs.
+
+    Args:
+        given: such as ``1,2``.
+
+    Returns:
+        The numbers in the order given.
+
+    Raises:
+        DataError: something in it is not a whole number.
+
+    Examples:
+        >>> places("1, 3")
+        (1, 3)
+    """
+    from geometry.checks import DataError
+
+    try:
+        return tuple(int(part) for part in given.split(","))
+    except ValueError:
+        raise DataError(f"--seeds {given}: write places of runs such as 1,2") from None
+
+
 def show_page(page: Path, *, as_json: bool) -> None:
     """Print the path of a page, or the report.json beside it."""
     from geometry.checks import InputError

@@ -175,6 +175,21 @@ def test_seeds_are_found_by_their_training_and_are_the_ceiling_of_other_pairs(tm
     assert facts_of(*seeds, other)["families"] == {"plain": ["plain-1", "plain-2"]}
 
 
+def test_seeds_may_be_told_and_many_kinds_of_pairs_open_the_page_in_one_sentence(tmp_path, rng):
+    folders = [write_run(tmp_path, f"run-{i}", rng) for i in "abcde"]
+    facts = plain(compare_runs(folders, [(1, 2), (3, 4)]))
+    assert list(facts["families"].values()) == [["run-a", "run-b"], ["run-c", "run-d"]]
+    across = pair_of(facts, "style", "run-a", "run-c")["over_layers"]["overlap"]["seeds"]
+    own = [pair_of(facts, "style", *names)["over_layers"]["overlap"]["value"]
+           for names in (("run-a", "run-b"), ("run-c", "run-d"))]  # fmt: skip
+    assert across["value"] == pytest.approx(np.sqrt(np.prod(own)))
+    assert len([c for c in compare_claims(facts) if c.startswith("On `style`, the")]) == 5
+    assert len([c for c in compare_claims(facts_of(*folders)) if "`10 pairs of recipes`" in c]) == 2
+    for wrong in ([(1,)], [(1, 9)], [(1, 2), (2, 3)]):
+        with pytest.raises(DataError, match="two or more of the runs 1 to 5"):
+            compare_runs(folders, wrong)
+
+
 def test_the_order_of_the_runs_changes_no_number(tmp_path, rng):
     folders = [write_run(tmp_path, f"run{i}", rng) for i in "abc"]
     one, other = facts_of(*folders), facts_of(*folders[::-1])
@@ -262,3 +277,5 @@ def test_the_command_writes_a_page(tmp_path, rng, monkeypatch, capsys, count):
 def test_a_folder_that_is_no_run_ends_the_command_in_one_line(tmp_path, capsys):
     assert run(["compare", str(tmp_path), str(tmp_path / "nowhere")]) == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert run(["compare", str(tmp_path), str(tmp_path), "--seeds", "a,b"]) == 2
+    assert "such as 1,2" in capsys.readouterr().err
