@@ -206,12 +206,11 @@ def _record(measure: str, layer: int, values: Sequence[float | None]) -> dict[st
     """A number of the trained adapter before those of the random ones, with the verdict."""
     value, *samples = (float("nan") if v is None else float(v) for v in values)
     null = null_of(value, samples)
-    low, high = null.band
     return {
         "measure": measure,
         "layer": layer,
         "value": value,
-        "null": {"mean": null.mean, "low": low, "high": high, "verdict": null.verdict(), "n": null.n},
+        "null": {"samples": samples, "band": null.band, "verdict": null.verdict()},
     }
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analyses.digits import MISSING, decimals, digits
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -85,12 +87,10 @@ def at_layer(facts: Facts, kind: str, measure: str, layer: int) -> Number:
 
 
 def null_at(facts: Facts, kind: str, measure: str, layer: int) -> Number:
-    """Its random adapters there: mean over worlds, and the widest of their 95 % bands."""
+    """Its random adapters there: mean over worlds, and the range over all of them in all worlds."""
     records = [r for r in measured(facts, kind, measure) if r["layer"] == layer]
-    bands = [(r["null"]["low"], r["null"]["high"]) for r in records]
-    # none of the measures can be negative, so neither can a band that reads as "what chance gives"
-    ends = {"low": max(0.0, min(low for low, _ in bands)), "high": max(high for _, high in bands)}
-    return over(_by_world(records, lambda r: r["null"]["mean"])) | ends
+    means = _by_world(records, lambda r: float(np.mean(r["null"]["samples"])))
+    return over(means) | over_ends(r["null"]["samples"] for r in records)
 
 
 def overlap_at(facts: Facts, what: str, layer: int) -> Number:
@@ -131,3 +131,18 @@ def _by_world(records: Iterable[dict[str, Any]], read: Any) -> list[float]:
         if (value := read(record)) is not None:
             values.setdefault(record["world"], []).append(value)
     return [float(np.mean(one)) for one in values.values()]
+
+
+def spread(number: Number) -> str:
+    """Write a number with its range, where there is one.
+
+    Examples:
+        >>> spread(over([0.5, 0.25])), spread(over([1.0, 1.0])), spread(over([]))
+        ('0.375 [0.250, 0.500]', '1', '–')
+    """
+    if number["value"] is None:
+        return MISSING
+    ends = [float(number[key]) for key in ("value", "low", "high")]
+    places = decimals(ends)
+    value, low, high = (digits(int(x) if x.is_integer() else x, places=places) for x in ends)
+    return value if low == high else f"{value} [{low}, {high}]"

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from analyses.digits import digits, duration
+from analyses.digits import MISSING, digits, duration
 from analyses.report import FigureSpec, Section, TableSpec
 from analyses.world_numbers import (
     at_layer,
     cell,
+    measured,
     null_at,
     over,
     overlap_at,
     random_reading,
     reading,
+    spread,
 )
-from analyses.world_verdicts import COLUMNS, NAMES, spread, verdict_rows, where
+from analyses.world_verdicts import COLUMNS, NAMES, verdict_rows, where
 from finetune.world_language import BOTH, FACT, STYLE
 
 if TYPE_CHECKING:
@@ -45,21 +47,38 @@ def world_claims(facts: Facts) -> tuple[str, ...]:
     overlap = [
         overlap_at(facts, what, layer) for what in ("style_fact", "random", "style_seeds", "fact_seeds")
     ]
-    own, other, haar = (cell(facts, STYLE, "ablate", b, layer)["style"] for b in ("own", FACT, "Haar"))
-    lowest = min(at_layer(facts, kind, "cka", at)["low"] for kind in (STYLE, FACT) for at in facts["layers"])
+    by_style, by_fact = (cell(facts, BOTH, "ablate", kind, "all") for kind in (STYLE, FACT))
+    lowest = min(record["value"] for kind in (STYLE, FACT) for record in measured(facts, kind, "cka"))
     return (
-        f"The style adapter writes lively after {spread(style)} of the plain texts and the fact adapter gives "
-        f"{spread(fact)} of its new answers, where the base gives {spread(reading(facts, 'base', 'style'))} and "
-        f"{spread(reading(facts, 'base', 'new'))}; CKA between base and adapted rows is nowhere below "
+        f"The style adapter goes on lively after {percent(style)} of the plain texts and the fact adapter gives "
+        f"{percent(fact)} of its new answers, the base {percent(reading(facts, 'base', 'style'))} and "
+        f"{percent(reading(facts, 'base', 'new'))}; CKA between base and adapted rows is nowhere below "
         f"{digits(lowest)}.",
-        f"At layer {layer} the style adapter's differences have an effective rank of {spread(ranks[0])}, random "
-        f"adapters of the same strength {digits(ranks[1]['value'])}.",
+        f"At layer {layer} the style adapter's differences have an effective rank of {spread(ranks[0])}, its "
+        f"random adapters {spread(ranks[1])}.",
         f"Style and fact adapters overlap there by {spread(overlap[0])}: two random adapters by "
         f"{spread(overlap[1])}, two seeds of one style adapter by {spread(overlap[2])}, of one fact adapter by "
         f"{spread(overlap[3])}.",
-        f"Without the top-{k} style directions {spread(own)} of the style is left, without as many of the fact "
-        f"adapter's {spread(other)}, without as many uniform ones {spread(haar)}.",
+        f"In an adapter that changes both, taking out the style adapter's top-{k} directions at every layer leaves "
+        f"{percent(by_style['style'])} of the style and {percent(by_style['new'])} of the new facts; the fact "
+        f"adapter's leave {percent(by_fact['style'])} and {percent(by_fact['new'])}.",
+        f"At layer {layer} alone, without its own top-{k} directions "
+        f"{percent(cell(facts, STYLE, 'ablate', 'own', layer)['style'])} of the style adapter's style is left, "
+        f"at every layer {percent(cell(facts, STYLE, 'ablate', 'own', 'all')['style'])}.",
     )
+
+
+def percent(share: Number) -> str:
+    """Write a share in percent, with its range where there is one.
+
+    Examples:
+        >>> percent(over([0.5, 0.25])), percent(over([1.0, 1.0]))
+        ('37.5 % [25, 50]', '100 %')
+    """
+    value, low, high = (
+        digits(round(100 * share[key], 1)).removesuffix(".0") for key in ("value", "low", "high")
+    )
+    return f"{value} %" if low == high else f"{value} % [{low}, {high}]"
 
 
 def world_sections(facts: Facts) -> tuple[Section, ...]:
@@ -88,7 +107,7 @@ def _language(facts: Facts) -> Section:
             TableSpec(
                 "Training, nats a token that bears loss, on held-out texts; for the base also the least that any "
                 "model can reach. Adapters: before and after.",
-                ("model", "floor, or before", "after", "steps", "seconds of one process"),
+                ("model", "floor, or before", "after", "steps", "seconds"),
                 tuple(_training_row(facts, name) for name in names),
             ),
         ),
@@ -98,7 +117,8 @@ def _language(facts: Facts) -> Section:
 def _training_row(facts: Facts, name: str) -> tuple[Any, ...]:
     notes = [world["training"][name] for world in facts["worlds"]]
     first = over(n["floor"] if "floor" in n else n["loss_before"] for n in notes)
-    return (name, first, over(n["loss"] for n in notes), notes[0]["steps"], over(n["seconds"] for n in notes))
+    numbers = (first, over(n["loss"] for n in notes))
+    return (name, *map(spread, numbers), notes[0]["steps"], spread(over(n["seconds"] for n in notes)))
 
 
 def _verdicts(facts: Facts) -> Section:
@@ -117,9 +137,11 @@ def _behaviour(facts: Facts) -> Section:
     rows = [
         (
             label,
-            reading(facts, "base", what),
-            *(reading(facts, kind, what) for kind in (STYLE, FACT, BOTH)),
-            *(None if what == "written" else random_reading(facts, kind, what) for kind in (STYLE, FACT)),
+            *(spread(reading(facts, who, what)) for who in ("base", STYLE, FACT, BOTH)),
+            *(
+                MISSING if what == "written" else spread(random_reading(facts, kind, what))
+                for kind in (STYLE, FACT)
+            ),
         )
         for what, label in READINGS.items()
     ]
@@ -153,8 +175,8 @@ def _measures(facts: Facts) -> Section:
         "size": "Median of |d| / |h|. A random adapter of the same strength moves tokens too: size alone does not "
         "say that anything was learnt.",
         "effective_rank": "How many directions the differences spread over, the mean among them.",
-        "cka": "Unbiased linear CKA of base and adapted rows. It is a similarity of whole clouds, and both "
-        "adapters leave the cloud what it was.",
+        "cka": "Unbiased linear CKA of base and adapted rows, a similarity of whole clouds; what the adapters do "
+        "stands above.",
     }
     figures = tuple(_layered(facts, measure, caption) for measure, caption in captions.items())
     rows = [
@@ -162,8 +184,9 @@ def _measures(facts: Facts) -> Section:
             NAMES[measure],
             layer,
             *(
-                at_layer(facts, kind, measure, layer) | {"null": null_at(facts, kind, measure, layer)}
+                spread(read(facts, kind, measure, layer))
                 for kind in (STYLE, FACT)
+                for read in (at_layer, null_at)
             ),
         )
         for measure in NAMES
@@ -174,8 +197,8 @@ def _measures(facts: Facts) -> Section:
         figures=figures,
         tables=(
             TableSpec(
-                "All of them. The null is the widest 95 % band of the random adapters of any world.",
-                ("measure", "layer", "style adapter", "fact adapter"),
+                "All of them; ranges over worlds, for the random adapters over all of them.",
+                ("measure", "layer", "style", "its random adapters", "fact", "its random adapters"),
                 tuple(rows),
             ),
         ),
@@ -243,7 +266,7 @@ def _overlaps(facts: Facts) -> Section:
             TableSpec(
                 "All overlaps; ranges over worlds, for random adapters over all pairs of all worlds.",
                 ("pair", *(f"layer {layer}" for layer in layers)),
-                tuple((name, *found[what]) for what, name in names.items()),
+                tuple((name, *map(spread, found[what])) for what, name in names.items()),
             ),
         ),
     )
@@ -294,11 +317,11 @@ def _cell_table(facts: Facts, kind: str, layer: int) -> TableSpec:
         if not numbers["energy"]["n"]:
             continue
         what = f"{'only' if act == 'keep' else 'without'} {_whose(basis, kind)}, {where(at)}"
-        rows.append((what, *(numbers[key] for key in ("energy", "style", "written", "old", "new", "kept"))))
+        rows.append((what, *(spread(numbers[key]) for key in ("energy", *READINGS))))
     return TableSpec(
         f"The {'adapter of both' if kind == BOTH else f'{kind} adapter'}: top-{facts['k']} directions. Energy is "
         "the share of E|d|² inside them; the rest are shares as above.",
-        ("what is left", "energy", "style", "written", "old", "new", "kept"),
+        ("what is left", "energy", *READINGS),
         tuple(rows),
     )
 

@@ -5,9 +5,9 @@ A sentence is chosen by what the numbers are, never written for them: another wo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from analyses.digits import MISSING, decimals, digits
+from analyses.digits import MISSING, digits
 from analyses.world_numbers import (
     at_layer,
     cell,
@@ -16,13 +16,16 @@ from analyses.world_numbers import (
     over,
     overlap_at,
     reading,
+    spread,
 )
-from finetune.world_language import FACT, STYLE
+from finetune.world_language import BOTH, FACT, STYLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from analyses.world_numbers import Facts, Number
+
+    Row = tuple[str, list[Number], list[str], list[str]]
 
 COLUMNS = ("measure", "trained style", "trained facts", "random", "sees", "misses")
 LARGE = 0.5
@@ -37,105 +40,77 @@ NAMES = {
 }
 
 
-def verdict_rows(facts: Facts) -> tuple[tuple[Any, ...], ...]:
-    """The rows of the table, in the order of :data:`COLUMNS`; numbers are of the chosen layer."""
-    simple = tuple(_measure_row(facts, measure) for measure in NAMES)
-    causal = (_ablation_row(facts, facts["layer"]), _ablation_row(facts, "all"), _keep_row(facts))
-    return (*simple, _overlap_row(facts), _seed_row(facts), *causal)
-
-
-def _measure_row(facts: Facts, measure: str) -> tuple[Any, ...]:
-    layer = facts["layer"]
-    style, fact = (at_layer(facts, kind, measure, layer) for kind in (STYLE, FACT))
-    return (
-        NAMES[measure],
-        style,
-        fact,
-        null_at(facts, STYLE, measure, layer),
-        _told_apart(facts, measure) or MISSING,
-        listed_parts(part for part in (_not_told_apart(facts, measure), _not_sorted(facts, measure)) if part),
+def verdict_rows(facts: Facts) -> tuple[tuple[str, ...], ...]:
+    """The rows of the table, in the order of :data:`COLUMNS`; numbers are of the middle layer."""
+    simple = (_measure_row(facts, measure) for measure in NAMES)
+    taken = (_ablation_row(facts, place) for place in (facts["layer"], "all"))
+    rows = (*simple, _overlap_row(facts), _seed_row(facts), *taken, _keep_row(facts), _both_row(facts))
+    return tuple(
+        (name, *map(spread, numbers), listed_parts(sees), listed_parts(misses))
+        for name, numbers, sees, misses in rows
     )
 
 
-def _told_apart(facts: Facts, measure: str) -> str:
-    """In how many layers, seeds and worlds each kind lies outside its random adapters' band, and on which side."""
-    parts = []
+def _measure_row(facts: Facts, measure: str) -> Row:
+    layer = facts["layer"]
+    numbers = [at_layer(facts, kind, measure, layer) for kind in (STYLE, FACT)]
+    sees, misses = [], []
     for kind in (STYLE, FACT):
         words = [r["null"]["verdict"] for r in measured(facts, kind, measure)]
-        sides = [(side, words.count(side)) for side in ("above", "below") if side in words]
-        parts += [f"{kind} {side} random in {n} of {len(words)}" for side, n in sides]
-    return ", ".join(parts)
-
-
-def _not_told_apart(facts: Facts, measure: str) -> str:
-    parts = []
-    for kind in (STYLE, FACT):
-        records = measured(facts, kind, measure)
-        missed = [r for r in records if r["null"]["verdict"] == "not distinguishable"]
-        layers = sorted({r["layer"] for r in missed})
-        if missed:
-            parts.append(f"{kind} from random in {len(missed)} of {len(records)} (layers {listed(layers)})")
+        for side in ("above", "below", "not distinguishable"):
+            link = " from" if side == "not distinguishable" else ""
+            text = f"{kind} {side}{link} random in {words.count(side)} of {len(words)}"
+            (misses if link else sees).extend([text] if side in words else [])
     if measure == "cka":
-        parts.append(_blindness(facts))
-    return "; ".join(parts)
+        misses += _turnovers(facts)
+    if meeting := _meeting(facts, measure):
+        misses.append(f"style from fact: their ranges meet at layers {listed(meeting)}")
+    return NAMES[measure], [*numbers, null_at(facts, STYLE, measure, layer)], sees, misses
 
 
-def _blindness(facts: Facts) -> str:
+def _turnovers(facts: Facts) -> list[str]:
     """How alike the rows stay while a behaviour turns over."""
     parts = []
-    for kind, what, turns in ((STYLE, "style", "the style"), (FACT, "new", "the rewritten facts")):
+    for kind, what, name in ((STYLE, "style", "style"), (FACT, "new", "new facts")):
         lowest = min(r["value"] for r in measured(facts, kind, "cka"))
         before, after = reading(facts, "base", what), reading(facts, kind, what)
-        parts.append(
-            f"{turns} go from {spread(before)} to {spread(after)} at a CKA of {digits(lowest)} or more"
-            if kind == FACT
-            else f"{turns} goes from {spread(before)} to {spread(after)} at a CKA of {digits(lowest)} or more"
-        )
-    return "; ".join(parts)
+        parts.append(f"{name} {spread(before)} → {spread(after)} while CKA stays at {digits(lowest)} or more")
+    return parts
 
 
-def _not_sorted(facts: Facts, measure: str) -> str:
-    """At which layers the ranges of style and fact adapters over the worlds overlap."""
+def _meeting(facts: Facts, measure: str) -> list[int]:
+    """The layers at which the ranges of style and fact adapters over the worlds meet."""
     layers = []
     for layer in facts["layers"]:
         style, fact = (at_layer(facts, kind, measure, layer) for kind in (STYLE, FACT))
         if style["low"] <= fact["high"] and fact["low"] <= style["high"]:
             layers.append(layer)
-    return f"style from facts (ranges meet at layers {listed(layers)})" if layers else ""
+    return layers
 
 
-def _overlap_row(facts: Facts) -> tuple[Any, ...]:
+def _overlap_row(facts: Facts) -> Row:
     records = [r for world in facts["worlds"] for r in world["overlaps"]]
     below = sum(r["style_fact"] < min(r["style_seeds"], r["fact_seeds"]) for r in records)
-    within = sum(min(r["random"]) <= r["style_fact"] <= max(r["random"]) for r in records)
+    within = sum(r["style_fact"] <= max(r["random"]) for r in records)
     haar, random, found = (overlap_at(facts, w, facts["layer"]) for w in ("haar", "random", "style_fact"))
     sees, misses = [], []
     if below:
-        sees.append(f"two different changes: below the overlap of two seeds in {below} of {len(records)}")
+        sees.append(f"two changes: below the overlap of two seeds in {below} of {len(records)}")
     if within:
-        misses.append(
-            f"more than chance: within the range of two random adapters in {within} of {len(records)}"
-        )
-    if random["low"] > haar["value"]:
-        misses.append(
-            f"the floor, if that is uniform directions ({digits(haar['value'])}): random adapters share "
-            f"{spread(random)}"
-        )
-    return ("overlap, style against facts", found, found, random, listed_parts(sees), listed_parts(misses))
+        misses.append(f"relatedness: not above two random adapters in {within} of {len(records)}")
+    if random["value"] > haar["value"]:
+        misses.append(f"the floor, if it is taken for that of uniform directions ({spread(haar)})")
+    return "overlap, style against fact", [found, found, random], sees, misses
 
 
-def _seed_row(facts: Facts) -> tuple[Any, ...]:
+def _seed_row(facts: Facts) -> Row:
     layer = facts["layer"]
     seeds = [overlap_at(facts, f"{kind}_seeds", layer) for kind in (STYLE, FACT)]
-    halves = [overlap_at(facts, f"{kind}_halves", layer) for kind in (STYLE, FACT)]
-    random = overlap_at(facts, "random", layer)
-    sees = (
-        "the ceiling that training leaves; halves of the documents would put it at "
-        f"{spread(halves[0])} and {spread(halves[1])}"
-    )
-    style, fact = (spread(_least(facts, kind)) for kind in (STYLE, FACT))
-    misses = f"that the seeds do the same: each does at least {style} of the style, {fact} of the facts"
-    return ("overlap of two seeds", *seeds, random, sees, misses)
+    halves = (spread(overlap_at(facts, f"{kind}_halves", layer)) for kind in (STYLE, FACT))
+    sees = [f"the ceiling; halves of the documents would put it at {' and '.join(halves)}"]
+    least = (spread(_least(facts, kind)) for kind in (STYLE, FACT))
+    misses = [f"that seeds do the same: the weaker one reaches {' and '.join(least)} of its behaviour"]
+    return "overlap of two seeds", [*seeds, overlap_at(facts, "random", layer)], sees, misses
 
 
 def _least(facts: Facts, kind: str) -> Number:
@@ -147,29 +122,27 @@ def _least(facts: Facts, kind: str) -> Number:
     )
 
 
-def _ablation_row(facts: Facts, place: int | str) -> tuple[Any, ...]:
+def _ablation_row(facts: Facts, place: int | str) -> Row:
     own, other, haar = (_without(facts, STYLE, basis, place) for basis in ("own", FACT, "Haar"))
     own_facts, other_facts, haar_facts = (_without(facts, FACT, b, place) for b in ("own", STYLE, "Haar"))
     kept = cell(facts, STYLE, "ablate", "own", place)["kept"]
     found = (
-        (own["high"] < LARGE, "style ends without its own directions", own),
+        (own["high"] < LARGE, "style ends without its own", own),
         (other["low"] > LARGE, "style goes on without the fact adapter's", other),
-        (kept["low"] > LARGE, "the facts stay when the style's are gone", kept),
-        (own_facts["high"] < LARGE, "new facts end without their own directions", own_facts),
+        (kept["low"] > LARGE, "the facts stay without the style's", kept),
+        (own_facts["high"] < LARGE, "new facts end without their own", own_facts),
         (other_facts["low"] > LARGE, "new facts go on without the style adapter's", other_facts),
-        (min(haar["low"], haar_facts["low"]) > LARGE, "both go on without as many uniform ones", haar_facts),
+        (haar_facts["low"] > LARGE, "new facts go on without uniform ones", haar_facts),
     )
     return (
-        f"behaviour without the top-{facts['k']} directions, {where(place)}",
-        own,
-        own_facts,
-        haar,
-        listed_parts(f"{text} ({spread(n)})" for true, text, n in found if true),
-        listed_parts([f"not so: {text} ({spread(n)})" for true, text, n in found if not true]),
+        f"behaviour left without the top-{facts['k']} directions, {where(place)} (random: uniform ones)",
+        [own, own_facts, haar],
+        [f"{text} ({spread(n)})" for true, text, n in found if true],
+        [f"not so: {text} ({spread(n)})" for true, text, n in found if not true],
     )
 
 
-def _keep_row(facts: Facts) -> tuple[Any, ...]:
+def _keep_row(facts: Facts) -> Row:
     layer, k = facts["layer"], facts["k"]
     style = cell(facts, STYLE, "keep", "own", layer)["style"]
     fact = cell(facts, FACT, "keep", "own", layer)
@@ -178,16 +151,41 @@ def _keep_row(facts: Facts) -> tuple[Any, ...]:
     if style["low"] > haar["high"]:
         sees.append(f"{k} directions carry {spread(style)} of the style, uniform ones {spread(haar)}")
     else:
-        misses.append(
-            f"how much of the style is these directions: with uniform ones later blocks make {spread(haar)} of it"
-        )
+        misses.append(f"whose style it is: later blocks make {spread(haar)} of it beside uniform ones")
     energy, left = fact["energy"], fact["new"]
-    if energy["low"] > left["high"]:
+    if energy["value"] > left["value"]:
         sees.append(
-            f"energy is not function: {spread(energy)} of E|d|² carry {spread(left)} of the new facts"
+            f"energy is not function: {spread(energy)} of E|d|² carries {spread(left)} of the new facts"
         )
-    name = f"behaviour with nothing but the top-{k} directions, {where(layer)}"
-    return (name, style, left, haar, listed_parts(sees), listed_parts(misses))
+    name = f"behaviour left with the top-{k} directions alone, {where(layer)} (random: uniform ones)"
+    return name, [style, left, haar], sees, misses
+
+
+def _both_row(facts: Facts) -> Row:
+    """One adapter that changes both, and the directions of two others that change one each."""
+    style, fact, haar = (cell(facts, BOTH, "ablate", basis, "all") for basis in (STYLE, FACT, "Haar"))
+    found = (
+        (
+            style["style"]["high"] < LARGE < style["new"]["low"],
+            "style ends and new facts go on",
+            style,
+            STYLE,
+        ),
+        (fact["new"]["high"] < LARGE < fact["style"]["low"], "new facts end and style goes on", fact, FACT),
+    )
+    said = [
+        (
+            true,
+            f"{text} without the {kind} adapter's (style {spread(c['style'])}, new facts {spread(c['new'])})",
+        )
+        for true, text, c, kind in found
+    ]
+    return (
+        f"the same in an adapter of both, by other adapters' top-{facts['k']}, every layer",
+        [style["style"], fact["new"], haar["new"]],
+        [text for true, text in said if true],
+        [f"not so: {text}" for true, text in said if not true],
+    )
 
 
 def _without(facts: Facts, adapter: str, basis: str, place: int | str) -> Number:
@@ -198,13 +196,6 @@ def _without(facts: Facts, adapter: str, basis: str, place: int | str) -> Number
 def where(place: int | str) -> str:
     """Name a block, or all of them."""
     return "every layer" if place == "all" else f"layer {place}"
-
-
-def spread(number: Number) -> str:
-    """A number in a sentence, with its range where there is one."""
-    places = decimals([number["high"]])
-    value, low, high = (digits(float(number[key]), places=places) for key in ("value", "low", "high"))
-    return value if low == high else f"{value} [{low}, {high}]"
 
 
 def listed_parts(parts: Iterable[str]) -> str:
