@@ -108,7 +108,7 @@ def count(request: CountRequest, out: Path, *, workers: int, show: Show) -> Path
     read = _hashes(request)
     if not read and not request.add:
         raise DataError("count: name a corpus, or counts to add up")
-    recipe = _recipe(request)
+    recipe, every = _recipe(request), _with_files_of(request.add, read)
     with work_folder(out, recipe | {"files": list(read.values()), "batch": BATCH}) as work:
         words, counter = request.words, None
         if read:
@@ -122,31 +122,45 @@ def count(request: CountRequest, out: Path, *, workers: int, show: Show) -> Path
         if len(absent) == len(words):
             raise DataError("count: none of the words occurs in the corpus; look at their spelling and case")
         with whole_folder(out, known_by=["counts.json"]) as fresh:
-            notes = {"recipe": recipe, "files": read, "absent": absent, "manifest": manifest()}
+            notes = {"recipe": recipe, "files": every, "absent": absent, "manifest": manifest()}
             write_counts(fresh, counter, words, notes)
     return out
 
 
 def _hashes(request: CountRequest) -> dict[str, str]:
     """Path -> SHA-256 of every file that will be read."""
-    found = [file for corpus in request.corpora for file in files(corpus)]
-    twice = [file for i, file in enumerate(found) if file.resolve() in {f.resolve() for f in found[:i]}]
-    if twice:
-        raise DataError(f"{twice[0]}: would be counted twice; name it once")
-    return {str(file): sha256_file(file) for file in found}
+    seen: dict[str, str] = {}
+    for file in (file for corpus in request.corpora for file in files(corpus)):
+        if str(file) in seen:
+            raise DataError(f"{file}: would be counted twice; name it once")
+        seen[str(file)] = sha256_file(file)
+    return seen
+
+
+def _with_files_of(added: Sequence[Path], read: dict[str, str]) -> dict[str, str]:
+    """The files that were read, here and for the counts that are added; none of them twice."""
+    together = dict(read)
+    for folder in added:
+        for file, digest in read_notes(folder)["files"].items():
+            if digest in together.values():
+                raise DataError(f"{folder}: holds the counts of {file}, which would be counted twice")
+            together[file] = digest
+    return together
 
 
 def _with_normal_words(request: CountRequest) -> CountRequest:
     """Write the given words as the corpus is cut."""
-    words = tuple(normal(word, request.letters) for word in request.words)
-    for i, (given, word) in enumerate(zip(request.words, words, strict=True)):
+    words: dict[str, None] = {}
+    for given in request.words:
+        word = normal(given, request.letters)
         if not word:
             raise DataError(f"words: '{given}' holds no letter; leave it out")
-        if word in words[:i]:
+        if word in words:
             raise DataError(
                 f"words: '{given}' is there twice once case and signs are taken off; leave one out"
             )
-    return replace(request, words=words)
+        words[word] = None
+    return replace(request, words=tuple(words))
 
 
 def _with_words_of_the_first(request: CountRequest) -> CountRequest:

@@ -287,5 +287,22 @@ def test_only_like_counts_are_added(tmp_path):
                 add(corpora, *names)
     with pytest.raises(DataError, match="bring their own words"):
         add((), "one", words=("w1",))
-    # alone, counts of any kind can be added to themselves: nothing is cut, so no option has to be repeated
-    assert add((), "others", "others").tokens == 2 * read_counts(tmp_path / "others").tokens
+    # alone, counts of any kind can be added up: nothing is cut, so no option has to be repeated
+    more = corpus(tmp_path / "more.jsonl", salad(10, seed=1))
+    counted(CountRequest((more,), flat(2), words=("w1", "w2"), places=True), tmp_path / "more")
+    added = add((), "others", "more")
+    assert added.tokens == sum(read_counts(tmp_path / name).tokens for name in ("others", "more"))
+    assert set(read_notes(tmp_path / "out")["files"]) == {str(path), str(more)}
+
+
+def test_nothing_is_counted_twice_by_adding(tmp_path):
+    path = corpus(tmp_path / "a.jsonl", salad(10))
+    counted(CountRequest((path,), flat(2), words=("w1", "w2")), tmp_path / "one")
+    for request in (
+        CountRequest((path,), flat(2), add=(tmp_path / "one",)),
+        CountRequest((), flat(2), add=(tmp_path / "one", tmp_path / "one")),
+    ):
+        with pytest.raises(
+            DataError, match=r"one: holds the counts of .*a.jsonl, which would be counted twice"
+        ):
+            counted(request, tmp_path / "out")
