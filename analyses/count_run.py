@@ -129,12 +129,12 @@ def count(request: CountRequest, out: Path, *, workers: int, show: Show) -> Path
 
 def _hashes(request: CountRequest) -> dict[str, str]:
     """Path -> SHA-256 of every file that will be read."""
-    seen: dict[str, str] = {}
-    for file in (file for corpus in request.corpora for file in files(corpus)):
-        if str(file) in seen:
+    found = [file for corpus in request.corpora for file in files(corpus)]
+    places = Counter(file.resolve() for file in found)
+    for file in found:
+        if places[file.resolve()] > 1:
             raise DataError(f"{file}: would be counted twice; name it once")
-        seen[str(file)] = sha256_file(file)
-    return seen
+    return {str(file): sha256_file(file) for file in found}
 
 
 def _with_files_of(added: Sequence[Path], read: dict[str, str]) -> dict[str, str]:
