@@ -134,15 +134,18 @@ def tokens(facts: Facts) -> Section:
         layer = most_moved(facts, group)
         for record in facts["tokens"]:
             if record["group"] == group and record["layer"] == layer and record["direction"] == 1:
-                sides = [[_in_context(t) for t in record[side]] for side in ("up", "down", "control")]
-                rows = itertools.zip_longest(*sides, fillvalue="")
+                named = {"up": "one end", "down": "other end", "control": "random tokens"}
+                # where the mean dominates, everything is displaced to one side
+                columns = {name: record[side] for side, name in named.items() if record[side]}
+                rows = itertools.zip_longest(
+                    *([_in_context(t) for t in found] for found in columns.values()), fillvalue=""
+                )
                 caption = (
                     f"{group}, layer {layer}, first direction: the most displaced tokens at either end, at most "
                     "one a document, and tokens drawn at random. In brackets the displacement in standard "
                     "deviations of the base along the direction."
                 )
-                columns = ("one end", "other end", "random tokens")
-                tables.append(TableSpec(caption, columns, tuple(rows)))
+                tables.append(TableSpec(caption, tuple(columns), tuple(rows)))
     return Section(
         "Which tokens are displaced most",
         (

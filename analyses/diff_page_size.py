@@ -67,9 +67,9 @@ def _sketched(facts: Facts) -> tuple[str, ...]:
     return (
         f"The model is {facts['width']} wide, more than the {EXACT_WIDTH} up to which moments are kept exactly, "
         "or more than was asked for: directions and ranks come from sketches, which leave out at most "
-        f"{100 * worst:.2g} % of E|d|² at any layer. Ranks are too small by no more than that share of the "
-        "energy can make them. Measures that need exact matrices (relative and whitened size, centred ranks, "
-        "turns of the activations, likeness) are left out.",
+        f"{100 * worst:.2g} % of E|d|² at any layer, so that ranks are a little too small. Measures that "
+        "need exact matrices (relative and whitened size, centred ranks, turns of the activations, likeness) are "
+        "left out.",
     )
 
 
