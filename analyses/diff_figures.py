@@ -107,7 +107,7 @@ def over_all_layers(facts: Facts, measure: str, group: str) -> str:
         return ""
     one = found[0]
     return (
-        f" Over all layers at once p = {digits(one['p'], 2)}, of which {one['n']} random adapters resolve "
+        f" Over all layers at once p = {digits(one['p'], 2)}, with {one['n']} random adapters never below "
         f"{digits(1 / (1 + one['n']), 2)}; {digits(one['p_normal'], 2)} if they are normal."
     )
 

@@ -65,7 +65,7 @@ def _apart(facts: Facts) -> str:
     numbers = f"{digits(found['value'], 2)} against {digits(found['mean'], 2)}"
     chance = (
         f"p = {digits(found['p'], 2)} over all {found['looked_at']} numbers looked at (size, share of the mean, "
-        f"effective rank and overlap at every layer), of which {n} random adapters resolve {digits(1 / (1 + n), 2)}; "
+        f"effective rank and overlap at every layer), with {n} random adapters never below {digits(1 / (1 + n), 2)}; "
         f"{digits(found['p_normal'], 2)} if they are normal"
     )
     if found["apart"]:
