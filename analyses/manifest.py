@@ -18,7 +18,7 @@ from finetune.folders import sha256_file
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LIBRARIES = ("torch", "transformers", "peft", "transformer_lens", "numpy", "scipy", "scikit-learn")
+LIBRARIES = ("torch", "transformers", "peft", "transformer_lens", "numpy", "scipy", "scikit-learn", "numba")
 
 
 def manifest(*, files: Mapping[str, str | Path] | None = None, **inputs: object) -> dict[str, Any]:
