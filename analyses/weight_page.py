@@ -7,6 +7,7 @@ Pure functions of the facts: nothing here reads a file or a model. What needs th
 from __future__ import annotations
 
 import statistics
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from analyses.digits import digits
@@ -68,14 +69,16 @@ def _read(facts: Facts) -> Section:
     for a in facts["adapters"]:
         modules = modules_of(facts, a)
         numbers = " / ".join(span({m[key] for m in modules}) for key in ("rank", "alpha", "scale"))
-        rows.append((a["name"], a["variant"], a["base"], a["updates"], numbers, a["norm"]))
+        base = a["base"] and PurePath(a["base"]).name  # a path of another machine says no more than its end
+        rows.append((a["name"], a["variant"], base, a["updates"], numbers, a["norm"]))
     notes = [f"{a['name']}: {note}" for a in facts["adapters"] for note in a["notes"]]
     return Section(
         "What was read",
         (
-            "Updates are read from the adapters' files, and no model runs. The factors B and A mean nothing one "
-            "by one, since any invertible r × r matrix can move between them: only singular values and singular "
-            "vectors of the product `s B A` are used, exactly, from QR of the factors and an r × r core.",
+            "Updates are read from the adapters' files; a model runs only where texts are given, the base once. The "
+            "factors B and A mean nothing one by one, since any invertible r × r matrix can move between them: only "
+            "singular values and singular vectors of the product `s B A` are used, exactly, from QR of the factors "
+            "and an r × r core.",
             *notes,
         ),
         tables=(
