@@ -100,34 +100,34 @@ class _Read:
         batch: R rows of T tokens, and the N places that predict answers.
         streams: block -> (base, adapted) stream after it, (R, T, d); the patched blocks alone.
         form: what the blocks return beside the stream; None where they return the stream alone.
-        logs: (2, N, vocabulary) log-probabilities.
+        logits: (2, N, vocabulary).
         likely: (N, vocabulary) probabilities of the base.
     """
 
     batch: Packed
     streams: dict[int, tuple[Tensor, Tensor]]
     form: tuple[Any, ...] | None
-    logs: Tensor
+    logits: Tensor
     likely: Tensor
 
     @classmethod
     def of(cls, attached: Attached, batch: Packed, patches: Sequence[Patch]) -> Self:
         layers = sorted({layer for patch in patches for layer in patch.rewrites})
-        sides, logs = [], []
+        sides, logits = [], []
         for name in (BASE, ADAPTER):
             with _as(attached, name), _block_answers(attached, layers) as answers:
-                logs.append(_log_probabilities(attached, batch, 1))
+                logits.append(_logits(attached, batch, 1))
             sides.append(dict(answers))
         streams = {layer: tuple(_stream(side[layer]) for side in sides) for layer in layers}
         first = sides[0][layers[0]] if layers else None
         form = first[1:] if isinstance(first, tuple) else None
-        return cls(batch, streams, form, torch.cat(logs), logs[0][0].exp())
+        return cls(batch, streams, form, torch.cat(logits), logits[0][0].softmax(dim=-1))
 
     def answered(
         self, attached: Attached, patches: Sequence[Patch], most: int
     ) -> Iterator[tuple[list[int], NDArray[np.float64]]]:
         """Copies, and their log-likelihoods and divergences at each place, (2, copies, N)."""
-        yield [0, 1], self._told(self.logs)
+        yield [0, 1], self._told(self.logits)
         size = max(1, most // self.batch.inputs["input_ids"].numel())
         alike: dict[tuple[int, str], list[int]] = {}
         for i, patch in enumerate(patches):
@@ -135,8 +135,8 @@ class _Read:
         for (layer, name), members in alike.items():
             for start in range(0, len(members), size):
                 some = members[start : start + size]
-                logs = self._resumed(attached, [patches[i] for i in some], layer, name)
-                yield [2 + i for i in some], self._told(logs)
+                logits = self._resumed(attached, [patches[i] for i in some], layer, name)
+                yield [2 + i for i in some], self._told(logits)
 
     def _resumed(self, attached: Attached, patches: Sequence[Patch], layer: int, name: str) -> Tensor:
         """Run copies that are alike up to a block from there on."""
@@ -147,7 +147,7 @@ class _Read:
         edits = {i: self._edit(patches, i) for i in above}
         model = attached.model
         with _as(attached, name), resumed_after(model, layer, output), edited_stream(model, edits):
-            return _log_probabilities(attached, self.batch, len(patches))
+            return _logits(attached, self.batch, len(patches))
 
     def _edit(self, patches: Sequence[Patch], layer: int) -> Callable[[Tensor], Tensor]:
         def edit(stream: Tensor) -> Tensor:
@@ -162,15 +162,19 @@ class _Read:
     def _rewritten(self, patch: Patch, layer: int, own: Tensor) -> Tensor:
         return patch.rewrites[layer](own, *self.streams[layer]).to(own.dtype)
 
-    def _told(self, logs: Tensor) -> NDArray[np.float64]:
-        target = self.batch.target[None, :, None].expand(len(logs), -1, 1)
-        likely = logs.gather(-1, target)[..., 0]
-        divergence = torch.stack([torch.linalg.vecdot(self.likely, self.logs[0] - one) for one in logs])
-        return torch.stack([likely, divergence]).double().cpu().numpy()
+    def _told(self, logits: Tensor) -> NDArray[np.float64]:
+        """Log-likelihood of each target and divergence from the base, in few passes over the vocabulary."""
+        target = self.batch.target[None, :, None].expand(len(logits), -1, 1)
+        total = logits.logsumexp(dim=-1)
+        likely = logits.gather(-1, target)[..., 0] - total
+        # sum p (log p - log q) with log q = logits - total
+        crossed = total - torch.linalg.vecdot(self.likely, logits)
+        own = self.logits[0].logsumexp(dim=-1) - torch.linalg.vecdot(self.likely, self.logits[0])
+        return torch.stack([likely, crossed - own]).double().cpu().numpy()
 
 
-def _log_probabilities(attached: Attached, batch: Packed, copies: int) -> Tensor:
-    """Of all tokens at the places that predict answers, (copies, N, vocabulary)."""
+def _logits(attached: Attached, batch: Packed, copies: int) -> Tensor:
+    """Logits at the places that predict answers, (copies, N, vocabulary)."""
 
     def choose(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # the head is as dear as two blocks, and most places are not asked for
@@ -183,7 +187,7 @@ def _log_probabilities(attached: Attached, batch: Packed, copies: int) -> Tensor
         logits = attached.model(**inputs, use_cache=False).logits
     finally:
         hook.remove()
-    return logits.float().log_softmax(dim=-1)
+    return logits.float()
 
 
 @contextmanager
