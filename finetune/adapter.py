@@ -112,6 +112,7 @@ def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
     weights = adapter_weights(folder)
     _require_bare(loaded)
     require_same_base(loaded, folder)
+    _require_no_own_base(loaded, weights, folder)
     probe = _probe(loaded)
     pristine = _logits(loaded.model, probe)
     gradients = [p.requires_grad for p in loaded.model.parameters()]
@@ -256,16 +257,29 @@ def _require_bare(loaded: Loaded) -> None:
             )
 
 
+def _require_no_own_base(loaded: Loaded, weights: dict[str, torch.Tensor], folder: Path) -> None:
+    """Refuse weights of the base itself, unless they are its own: peft would write them into the borrowed model."""
+    own = loaded.model.state_dict()
+    for key, value in weights.items():
+        name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        if name in own and not (
+            value.shape == own[name].shape and torch.equal(value.to(own[name]), own[name])
+        ):
+            raise AdapterError(
+                f"{folder}: brings its own {name}, so there is no base left to compare with; train without "
+                "changing or resizing embeddings"
+            )
+
+
 def _require_keys(model: PeftModel, weights: dict[str, torch.Tensor], folder: Path) -> None:
     from peft import get_peft_model_state_dict
 
-    with warnings.catch_warnings():
-        # peft looks for the base that the adapter names, to see whether its vocabulary has grown
-        warnings.filterwarnings("ignore", "Could not find a config file")
-        known = set(get_peft_model_state_dict(model))
+    # left to itself, peft asks the hub for the base that the adapter names, to see whether its vocabulary has grown
+    known = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     if missing := sorted(known - set(weights)):
         raise AdapterError(f"{folder}: {len(missing)} weights are missing, first {missing[0]}; save it again")
-    if extra := sorted(set(weights) - known):
+    # weights of the base that were saved along are its own, see _require_no_own_base
+    if extra := sorted(set(weights) - known - set(model.state_dict())):
         raise AdapterError(
             f"{folder}: {len(extra)} weights fit no module of the base, first {extra[0]}; is it another base?"
         )

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from finetune.adapter import (
     ADAPTER,
@@ -225,3 +226,34 @@ def test_an_adapter_that_we_trained_on_another_base_is_refused_by_its_fingerprin
     (adapter / "training.json").write_text(json.dumps(note))
     with pytest.raises(AdapterError, match="elsewhere"), attach(tiny_llama, adapter):
         pass
+
+
+def test_nobody_is_asked_about_the_base_that_an_adapter_names(adapter, tiny_llama, monkeypatch):
+    """The user gave a folder; what the adapter calls its base is no reason to go on the network."""
+    from peft.utils import save_and_load
+
+    def asked(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": "somebody/else"})
+    )
+    monkeypatch.setattr(save_and_load, "check_file_exists_on_hf_hub", asked)
+    with attach(tiny_llama, adapter) as attached:
+        assert attached.preflight.active
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_embeddings_saved_along_must_be_those_of_the_base(adapter, tiny_llama, touched):
+    weights = load_file(adapter / "adapter_model.safetensors")
+    table = tiny_llama.model.get_input_embeddings().weight.detach().clone()
+    key = "base_model.model.model.embed_tokens.weight"
+    save_file(weights | {key: table + 0.5 * touched}, adapter / "adapter_model.safetensors")
+    if touched:
+        with pytest.raises(AdapterError, match="brings its own"), attach(tiny_llama, adapter):
+            pass
+        assert torch.equal(tiny_llama.model.get_input_embeddings().weight, table)
+    else:
+        with attach(tiny_llama, adapter) as attached:
+            assert attached.preflight.active
