@@ -303,7 +303,9 @@ def weights(
     options.show_page(jobs.weights(model or None, request, out), as_json=json)
 
 
-@app.command(epilog=example("repgeo count --corpus wikipedia.jsonl.gz --window 16 --vocab 25000 --out counts"))
+@app.command(
+    epilog=example("repgeo count --corpus wikipedia.jsonl.gz --window 16 --vocab 25000 --out counts")
+)
 def count(
     out: Out,
     corpus: Annotated[
