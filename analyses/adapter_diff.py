@@ -1,7 +1,8 @@
 """What an adapter does to the residual stream, layer by layer, with the floor under every number.
 
 One pass over the texts fills accumulators of fixed size: base, adapter and random adapters read the same
-tokens in the same forward. A second pass finds the tokens that the top directions displace most.
+tokens in the same forward. Further passes, which know the top directions by then, keep documents apart, read
+lenses and gradients, and find the tokens that are displaced most.
 """
 
 from __future__ import annotations
