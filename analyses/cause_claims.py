@@ -57,7 +57,7 @@ BROKEN = ("plain loss", "divergence on plain text", "divergence on facts")
 ONE, ALL = "one layer", "all layers"
 
 ENOUGH = 0.8
-"""Directions are called enough when the interval of their sufficiency lies above this share of the effect."""
+"""Directions are called enough when, put into the base alone, the interval of their share lies above this."""
 
 
 def cause_claims(facts: Facts) -> tuple[str, ...]:
@@ -157,15 +157,6 @@ def said(record: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def chance(record: dict[str, Any]) -> str:
-    """Say how likely chance lies as far out somewhere among the places that were looked at."""
-    normal = digits(record["p_normal"], 2)
-    return (
-        f"p = {digits(record['p'], 2)} over all places (no draw of {record['n']} can give less than "
-        f"{digits(1 / (record['n'] + 1), 2)}), {normal} if the draws are normal"
-    )
-
-
 def in_units(metric: str) -> str:
     """Name a metric with its unit."""
     return f"{metric}, {UNITS[metric]}"
@@ -184,27 +175,29 @@ def _farthest_claim(record: dict[str, Any]) -> str:
     return (
         f"{act} the top-{record['k']} {record['basis']} directions at layer {record['layer']} {does} "
         f"{_span(record, 100)} % of the effect on the {record['metric']}: of {record['looked_at']} layers and "
-        f"dimensions the farthest from its Haar controls, {chance(record)}."
+        f"dimensions the farthest from its Haar controls, by {_span(record['gap'], 100)} %. No Haar draw is farther "
+        f"than {digits(100 * record['draws_gap'], 2)} % from the others anywhere (p = {digits(record['p'], 2)}; with "
+        f"{record['n']} draws it cannot be below {digits(1 / (record['n'] + 1), 2)})."
     )
 
 
 def _enough_claim(facts: Facts, basis: str) -> str:
-    found = [
-        r
-        for layer in facts["layers"]
-        for r in pick(facts, basis, "sufficiency", facts["own_metric"][basis], layer=layer)
-    ]
-    reach = [r for r in found if r["low"] is not None and r["low"] >= ENOUGH]
-    share = f"{digits(100 * ENOUGH)} %"
+    """Say what directions do in the base alone; with the adapted blocks above, even none look like enough."""
+    metric = facts["own_metric"][basis]
+    found = [r for layer in facts["layers"] for r in pick(facts, basis, "transplant", metric, layer=layer)]
+    reach = [r for r in found if r["low"] >= ENOUGH]
     if not reach:
-        most = max(facts["ks"])
+        most = max(found, key=lambda r: r["value"])
         return (
-            f"No top-{most} or fewer {basis} directions keep {share} of the effect with their whole interval."
+            f"Put into the base alone, {max(facts['ks'])} {basis} directions or fewer do not give "
+            f"{digits(100 * ENOUGH)} % of the effect on the {metric}; the most is {_span(most, 100)} %, with "
+            f"{most['k']} at layer {most['layer']}."
         )
     least = min(reach, key=lambda r: (r["k"], -r["value"]))
     return (
-        f"The fewest {basis} directions that keep {share} of the effect with their whole interval are "
-        f"{least['k']}, at layer {least['layer']}: {_span(least, 100)} %, seen among {len(found)} places."
+        f"Put into the base alone, {least['k']} {basis} directions at layer {least['layer']} give "
+        f"{_span(least, 100)} % of the effect on the {metric}: the fewest, of {len(found)} places, whose whole "
+        f"interval is above {digits(100 * ENOUGH)} %."
     )
 
 

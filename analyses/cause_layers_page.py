@@ -104,29 +104,28 @@ def _map(facts: Facts, basis: str, measure: str, metric: str) -> FigureSpec | No
 def _farthest_table(facts: Facts) -> TableSpec:
     rows = tuple(
         (
-            r["basis"],
-            r["measure"],
+            f"{r['basis']}, {r['measure']}",
             r["control"],
             f"layer {r['layer']}, k = {r['k']}",
             {key: r[key] for key in ("value", "low", "high")},
-            digits(r["t"], 3),
+            r["gap"],
+            digits(r["draws_gap"], 2),
             digits(r["p"], 2),
-            digits(r["p_normal"], 2),
         )
         for r in facts["farthest"]
     )
     return TableSpec(
-        "Where each measure lies farthest from its random controls, in standard deviations of one more draw. p is "
-        "over all layers and k, and cannot be below 1 / (draws + 1); its normal version rests on a t distribution.",
+        "Where each measure lies farthest from its random controls of equal k, as shares of the effect. Beside the "
+        "gap stands the largest that one of the draws has to the others, at any layer and k. p cannot be below "
+        "1 / (draws + 1).",
         (
-            "directions",
-            "measure",
-            "beside",
+            "directions, measure",
+            "control",
             "farthest at",
-            "share of the effect",
-            "distance",
+            "share",
+            "gap to the control",
+            "largest of a draw",
             "p",
-            "p if normal",
         ),
         rows,
     )

@@ -6,16 +6,17 @@ A patch asks what a part of the change in the residual stream does; this asks wh
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.adapter import lora_layers
 from geometry.checks import LayerError
 from geometry.live.anatomy import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from peft.tuners.lora import LoraLayer
+    from torch import Tensor
 
     from finetune.adapter import Attached
 
@@ -41,8 +42,8 @@ def modules_by_block(attached: Attached) -> dict[int | None, tuple[LoraLayer, ..
 def without_modules(attached: Attached, layers: Collection[int | None]) -> Iterator[None]:
     """Switch the modules of some blocks off for as long as the context lasts.
 
-    A switched-off module computes what the base's own does, whatever the variant: setting the scale of DoRA to 0
-    would keep its magnitudes.
+    A switched-off module computes what the base's own does, whatever the variant (setting the scale of DoRA to 0
+    would keep its magnitudes), and whatever is switched on and off by peft meanwhile.
 
     Args:
         attached: the attached adapter; all its modules are on again when the context ends, however it ends.
@@ -60,6 +61,13 @@ def without_modules(attached: Attached, layers: Collection[int | None]) -> Itera
             raise LayerError(f"no adapted module in block {layer}: the adapter has some in {[*modules]}")
     with ExitStack() as restored:
         for module in (m for layer in layers for m in modules[layer]):
-            module.enable_adapters(False)
-            restored.callback(module.enable_adapters, True)
+            module.forward = _as_base(module)
+            restored.callback(delattr, module, "forward")
         yield
+
+
+def _as_base(module: LoraLayer) -> Callable[..., Any]:
+    def forward(x: Tensor, *args: Any, adapter_names: Any = None, **options: Any) -> Any:
+        return module.base_layer(x, *args, **options)
+
+    return forward

@@ -128,6 +128,11 @@ def test_the_one_direction_of_a_planted_change_is_all_there_is(planted, tiny_lla
     for control in found["controls"]:
         if control["rule"] == "equal energy":
             assert min(control["energy"]) >= found["energy"] - 1e-6
+    # the change is made by the modules of block 1, and there are no others
+    for record in facts["modules"]:
+        assert (record["block"], record["modules"]) == (1, 1)
+        if record["metric"] in sure:
+            assert record["value"] == pytest.approx(1, abs=1e-6)
     assert {m["measure"] for m in facts["means"]} >= {"mean removed", "mean kept", "steered by 1"}
 
     report = Report("cause", "t", cause_claims(facts), cause_sections(facts), facts)

@@ -50,7 +50,13 @@ def test_a_switched_off_block_is_the_bases_and_the_others_are_not(tmp_path, tiny
         assert torch.equal(one[0], base[0])
         assert not torch.equal(one[1], base[1])
         with without_modules(attached, [1]):
+            with attached.model.disable_adapter():
+                assert torch.equal(streams(attached.model)[2], base[2])
             others = streams(attached.model)
+        ids = IDS.repeat(2, 1)
+        with without_modules(attached, [None, 0, 1, 2]), torch.inference_mode():
+            mixed = attached.model(input_ids=ids, adapter_names=["__base__"] * 2 + ["default"] * 2).logits
+            assert torch.equal(mixed[:2], mixed[2:])
         assert torch.equal(others[0], adapted[0])
         assert not torch.equal(others[1], adapted[1])
         with without_modules(attached, [None, 0, 1, 2]):
