@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from analyses.cause_claims import pick, selectivity_of
-from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
 
 Facts = dict[str, Any]
@@ -15,6 +14,8 @@ MAPS = {
     "again.",
     "sufficiency": "Share of the effect that the top-k directions keep alone, with the adapted blocks above. In late "
     "blocks little is left to do above, and in early ones much: compare with the controls.",
+    "transplant": "Share of the effect that the top-k directions give when they are put into the base, whose own "
+    "blocks read them. In early blocks it is small, since most of the change is made above.",
     "selectivity": "Share of the style effect that goes with the directions, less that of the fact effect: above 0 "
     "they are more for the style.",
 }
@@ -24,18 +25,16 @@ def where(facts: Facts) -> tuple[Section, ...]:
     """Maps over layer and k, where several layers were tested."""
     if len(facts["layers"]) < 2:
         return ()
-    selective = selectivity_of(facts["own_metric"]["fact"])
-    figures = [
-        _map(facts, basis, measure, metric)
-        for basis, own in facts["own_metric"].items()
-        for measure, metric in (("necessity", own), ("sufficiency", own), ("selectivity", selective))
-    ]
+    own = facts["own_metric"]
+    wanted = [(basis, m, own[basis]) for basis in own for m in ("necessity", "sufficiency", "transplant")]
+    wanted.insert(3, ("style", "selectivity", selectivity_of(own["fact"])))
+    figures = [_map(facts, *one) for one in wanted]
     return (
         Section(
             "At which layer, and how many directions?",
             (
-                "The largest of many numbers is large by chance too. Each random draw (the same Haar bases, or the "
-                "same random adapter, at every layer and k) is therefore asked for its own farthest place, and the "
+                "The largest of many numbers is large by chance too. Each random draw (one Haar basis a layer, or "
+                "one random adapter) is therefore asked for its own farthest place over all layers and k, and the "
                 "observed one is compared with these (Westfall and Young 1993).",
                 f"The sections below show layer {facts['shown']}; the numbers of every layer are in `report.json`. "
                 "Controls of equal energy were run at the largest k.",
@@ -88,7 +87,7 @@ def _map(facts: Facts, basis: str, measure: str, metric: str) -> FigureSpec | No
     rows = [pick(facts, basis, measure, metric, layer=layer) for layer in facts["layers"]]
     if any(r["value"] is None for row in rows for r in row):
         return None
-    values = [[r["value"] for r in row] for row in rows]
+    values = [[round(r["value"], 3) for r in row] for row in rows]
     data: dict[str, Any] = {
         "rows": facts["layers"],
         "columns": facts["ks"],
@@ -104,29 +103,17 @@ def _map(facts: Facts, basis: str, measure: str, metric: str) -> FigureSpec | No
 def _farthest_table(facts: Facts) -> TableSpec:
     rows = tuple(
         (
-            f"{r['basis']}, {r['measure']}",
-            r["control"],
+            f"{r['basis']} {r['measure']}, {r['control']}",
             f"layer {r['layer']}, k = {r['k']}",
             {key: r[key] for key in ("value", "low", "high")},
-            r["gap"],
-            digits(r["draws_gap"], 2),
-            digits(r["p"], 2),
+            r["gap"] | {"null": {"low": -r["draws_gap"], "high": r["draws_gap"]}, "p": r["p"]},
         )
         for r in facts["farthest"]
     )
     return TableSpec(
-        "Where each measure lies farthest from its random controls of equal k, as shares of the effect. Beside the "
-        "gap stands the largest that one of the draws has to the others, at any layer and k. p cannot be below "
-        "1 / (draws + 1).",
-        (
-            "directions, measure",
-            "control",
-            "farthest at",
-            "share",
-            "gap to the control",
-            "largest of a draw",
-            "p",
-        ),
+        "Where each measure lies farthest from its random controls of equal k. The null of the gap is the largest "
+        "that one of the draws has to the others, at any layer and k; p cannot be below 1 / (draws + 1).",
+        ("measure, control", "farthest at", "share of the effect", "gap to the control"),
         rows,
     )
 

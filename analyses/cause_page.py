@@ -159,10 +159,9 @@ def _enough(facts: Facts) -> Section:
 def _selective(facts: Facts) -> Section:
     fact = facts["own_metric"]["fact"]
     rows = [
-        (f"top-{r['k']} {basis}", in_units(metric), r["energy"], _changed(r))
+        (f"top-{k} {basis}", *(_changed(pick(facts, basis, "necessity", m)[i]) for m in SHARED))
         for basis in facts["own_metric"]
-        for metric in SHARED
-        for r in pick(facts, basis, "necessity", metric)
+        for i, k in enumerate(facts["ks"])
     ]
     selectivity = [
         (f"top-{r['k']} {basis}", _cell(r, "equal k"), said(r) if r["controls"] else r["reason"])
@@ -182,7 +181,7 @@ def _selective(facts: Facts) -> Section:
             ),
             TableSpec(
                 "What taking directions out changes, against the adapted model.",
-                ("taken out", "metric", "share of E|d|²", "change"),
+                ("taken out", *map(in_units, SHARED)),
                 tuple(rows),
             ),
         ),
@@ -288,6 +287,8 @@ def _curves(facts: Facts, measure: str, rule: str, *, name: str, caption: str) -
     for basis, metric in facts["own_metric"].items():
         if facts["effects"][metric]["sure"]:
             records = pick(facts, basis, measure, metric)
+            if not all(_range(r, rule) for r in records):
+                return ()  # of several layers, equal energy was asked for at one k: the table has it
             series.append(_series(f"{basis} directions, {metric}", records, rule))
     if not series:
         return ()
@@ -328,17 +329,17 @@ def _missing(facts: Facts) -> tuple[str, ...]:
 
 def _share_table(facts: Facts, *measures: str) -> TableSpec:
     rows = tuple(
-        (basis, r["k"], r["energy"], measure, metric, _cell(r, "equal k"))
-        for measure in measures
+        (f"top-{r['k']} {basis}", metric, r["energy"], *(_cell(one[i], "equal k") for one in found))
         for basis in facts["own_metric"]
         for metric in SHARED
         if facts["effects"][metric]["sure"]
-        for r in pick(facts, basis, measure, metric)
+        for found in [[pick(facts, basis, measure, metric) for measure in measures]]
+        for i, r in enumerate(found[0])
     )
     return TableSpec(
         "Shares of the effect with 95 % intervals; the null is the range of all controls of equal k. Metrics on "
         "which the whole adapter has no sure effect are left out.",
-        ("directions", "k", "share of E|d|²", "measure", "metric", "share of the effect"),
+        ("directions", "metric", "share of E|d|²", *measures),
         rows,
     )
 
@@ -348,7 +349,6 @@ def _control_table(facts: Facts, measure: str) -> TableSpec:
         (
             f"{basis} beside {c['control']}, {c['rule']}",
             _whole(c["dimensions"]),
-            _ends(c["energy"]),
             _ends(c["values"]),
             _interval(c["gap"]),
             c["verdict"],
@@ -359,7 +359,7 @@ def _control_table(facts: Facts, measure: str) -> TableSpec:
     return TableSpec(
         f"Every control beside the top-{max(facts['ks'])} directions: {measure} for their own metric. The gap is own "
         "less control, paired by document. Other k are in `report.json`.",
-        ("directions", "dimensions", "share of E|d|²", measure, "gap", "own is"),
+        ("directions", "dimensions", measure, "gap", "own is"),
         rows,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analyses.cause_claims import BROKEN, in_units
+from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
 
 Facts = dict[str, Any]
@@ -53,23 +54,29 @@ def written(facts: Facts) -> tuple[Section, ...]:
     if not found:
         return ()
     systems = found["systems"]
-    styled = [s["judged_styled"] for s in systems]
+    by_name = {s["system"]: s["judged_styled"] for s in systems}
+    patched = [s for s in systems if s["done"]]
     figure = FigureSpec(
         "written",
         "bars",
-        "Share of rewritten sources that the judge calls styled. It says nothing about content: see BLEU beside it.",
+        "Share of rewritten sources that the judge calls styled, with directions of the change taken out of the adapted "
+        "model, or kept alone. It says nothing about content: see BLEU beside it.",
         {
-            "groups": [_short(s["system"]) for s in systems],
-            "series": [{"name": "judged styled", **_columns(styled)}],
+            "groups": list(dict.fromkeys(s["directions"] for s in patched)),
+            "series": [
+                {"name": done, **_columns([s["judged_styled"] for s in patched if s["done"] == done])}
+                for done in dict.fromkeys(s["done"] for s in patched)
+            ],
             "y_label": "share judged styled",
             "y_limits": [0, 1],
-            "floor": {"name": "plain text, unseen", **found["judge"]["floor"]},
-            "ceiling": {"name": "styled text, unseen", "value": found["judge"]["ceiling"]["value"]},
+            "floor": {"name": "base model", **by_name["base model"]},
+            "ceiling": {"name": "adapted model", "value": by_name["adapted model"]["value"]},
         },
     )
     scores = TableSpec(
-        f"{found['n']} held-out sources, greedy; intervals resample sources. Floor and ceiling of the judge are on "
-        "texts that it had not seen.",
+        f"{found['n']} held-out sources, greedy; intervals resample sources. Of texts that the judge had not seen it "
+        f"calls {_percent(found['judge']['floor'])} of the plain and {_percent(found['judge']['ceiling'])} of the "
+        "styled ones styled.",
         ("system", "judged styled", "BLEU to reference", "BLEU to input"),
         tuple(
             (s["system"], *(s[m] for m in ("judged_styled", "bleu_to_reference", "bleu_to_input")))
@@ -83,7 +90,7 @@ def written(facts: Facts) -> tuple[Section, ...]:
                 f"The top-{found['k']} directions at layer {found['layer']}. The copy alone decides each next token; "
                 "base and adapted model read the same text beside it, since the patch is made of their states.",
                 f"The judge is a classifier of character n-grams that learnt from {found['judge']['pairs']} pairs "
-                f"({found['judge']['learnt_from']}).",
+                f"of {found['judge']['learnt_from']}.",
             ),
             figures=(figure,),
             tables=(scores, *_texts(systems)),
@@ -92,13 +99,17 @@ def written(facts: Facts) -> tuple[Section, ...]:
 
 
 def _texts(systems: list[dict[str, Any]]) -> tuple[TableSpec, ...]:
-    kept = [s for s in systems if s["texts"]]
-    if not kept:
+    """A few rewritten sources side by side; five columns are what a page holds."""
+    side_by_side = [s for s in systems if s["texts"] and (s["done"] or "taken out") == "taken out"]
+    shown = [s for s in side_by_side if s["system"] != "base model"]
+    if not shown:
         return ()
-    step = max(1, len(kept[0]["texts"]) // SHOWN)
-    rows = tuple(zip(*(s["texts"][::step][:SHOWN] for s in kept), strict=True))
-    caption = f"Every {step}th source, not chosen by hand; all are in `report.json`."
-    return (TableSpec(caption, ("input", *(_short(s["system"]) for s in kept[1:])), rows),)
+    step = max(1, len(shown[0]["texts"]) // SHOWN)
+    rows = tuple(zip(*(s["texts"][::step][:SHOWN] for s in shown), strict=True))
+    caption = f"Every {step}th source, not chosen by hand; all of them and all systems are in `report.json`."
+    return (
+        TableSpec(caption, ("input", *(s["system"].replace(" directions", "") for s in shown[1:])), rows),
+    )
 
 
 def _is(record: dict[str, Any], basis: str, measure: str, k: int) -> bool:
@@ -115,8 +126,8 @@ def _cell(own: dict[str, Any], records: list[dict[str, Any]], k: int) -> dict[st
     return {key: own[key] for key in ("value", "low", "high")} | null
 
 
-def _short(system: str) -> str:
-    return system.replace(" directions", "").replace("copy the input", "copied input")
+def _percent(score: dict[str, float]) -> str:
+    return f"{digits(100 * score['value'])} %"
 
 
 def _columns(scores: list[dict[str, float]]) -> dict[str, list[float]]:

@@ -16,7 +16,7 @@ from finetune.style import StyleClassifier
 from finetune.transfer import transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from analyses.cause_exam import Dealt
     from finetune.adapter import Attached
     from finetune.pairs import Pair
-    from finetune.patched import Patch
 
 BATCH = 16
 WROTE = {"taken out": ablate_diff, "kept alone": keep_only}
@@ -52,7 +51,8 @@ def written_facts(
 
     Returns:
         ``layer``, ``k``, ``n``, the ``judge`` with the pairs it learnt from, its floor and ceiling, and
-        ``systems``, one record for each with its scores, and all its ``texts``,
+        ``systems``, one record for each with what was ``done`` by which ``directions`` (None for plain models), its
+        scores, and all its ``texts``,
         if they may be kept. Intervals resample sources.
     """
     rng = np.random.default_rng(request.seed)
@@ -64,8 +64,8 @@ def written_facts(
     )
     draws = bootstrap_draws(len(pairs), rng)
     systems = [
-        {"system": name, "texts": texts if request.quotable else [], **_scores(texts, pairs, judge, draws)}
-        for name, texts in _texts(attached, sites, layer, max(request.ks), [p.source for p in pairs])
+        system | {"texts": texts if request.quotable else [], **_scores(texts, pairs, judge, draws)}
+        for system, texts in _texts(attached, sites, layer, max(request.ks), [p.source for p in pairs])
     ]
     return {
         "layer": layer,
@@ -73,7 +73,7 @@ def written_facts(
         "n": len(pairs),
         "judge": {
             "pairs": len(known),
-            "learnt_from": "the measured texts' other half" if request.training is None else "training pairs",
+            "learnt_from": "the fit half" if request.training is None else "the adapter's training",
             "floor": _score(judge.floor),
             "ceiling": _score(judge.ceiling),
         },
@@ -83,23 +83,21 @@ def written_facts(
 
 def _texts(
     attached: Attached, sites: dict[str, dict[int, Site]], layer: int, k: int, sources: Sequence[str]
-) -> list[tuple[str, list[str]]]:
+) -> list[tuple[dict[str, str | None], list[str]]]:
+    """Each system and what it writes."""
     tokenizer = attached.loaded.tokenizer
     with attached.model.disable_adapter():
         base = transfer(attached.model, tokenizer, sources, batch_size=BATCH)
     adapted = transfer(attached.model, tokenizer, sources, batch_size=BATCH)
-    bases = {f"top-{k} {group} directions": own_columns({layer: sites[group][layer]}, k) for group in GROUPS}
-    bases[f"{k} Haar directions"] = {layer: sites[GROUPS[0]][layer].haar[0][:, :k]}
-
-    def write(act: Callable[..., Patch], columns: dict[int, NDArray[np.float64]]) -> list[str]:
-        return patched_transfer(attached, sources, act(columns), batch_size=BATCH)
-
-    patched = [
-        (f"{name} {what}", write(act, columns))
-        for what, act in WROTE.items()
-        for name, columns in bases.items()
-    ]
-    return [("copy the input", list(sources)), ("base model", base), ("adapted model", adapted), *patched]
+    plain = {"copy the input": list(sources), "base model": base, "adapted model": adapted}
+    written = [({"system": name, "directions": None, "done": None}, texts) for name, texts in plain.items()]
+    columns = {f"top-{k} {group}": own_columns({layer: sites[group][layer]}, k) for group in GROUPS}
+    columns[f"{k} Haar"] = {layer: sites[GROUPS[0]][layer].haar[0][:, :k]}
+    for done, act in WROTE.items():
+        for name, basis in columns.items():
+            system = {"system": f"{name} directions {done}", "directions": name, "done": done}
+            written.append((system, patched_transfer(attached, sources, act(basis), batch_size=BATCH)))
+    return written
 
 
 def _scores(

@@ -112,7 +112,7 @@ def attach(loaded: Loaded, folder: str | Path) -> Iterator[Attached]:
     weights = adapter_weights(folder)
     _require_bare(loaded)
     require_same_base(loaded, folder)
-    _require_no_own_base(loaded, weights, folder)
+    _require_no_own_base(loaded, weights, config, folder)
     probe = _probe(loaded)
     pristine = _logits(loaded.model, probe)
     gradients = [p.requires_grad for p in loaded.model.parameters()]
@@ -257,14 +257,17 @@ def _require_bare(loaded: Loaded) -> None:
             )
 
 
-def _require_no_own_base(loaded: Loaded, weights: dict[str, torch.Tensor], folder: Path) -> None:
+def _require_no_own_base(
+    loaded: Loaded, weights: dict[str, torch.Tensor], config: dict[str, Any], folder: Path
+) -> None:
     """Refuse weights of the base itself, unless they are its own: peft would write them into the borrowed model."""
     own = loaded.model.state_dict()
+    trained_whole = tuple(config.get("modules_to_save") or ())
     for key, value in weights.items():
         name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
-        if name in own and not (
-            value.shape == own[name].shape and torch.equal(value.to(own[name]), own[name])
-        ):
+        if name not in own or name.rpartition(".")[0].endswith(trained_whole):
+            continue  # of a module trained whole peft makes a copy, and the base keeps its own
+        if value.shape != own[name].shape or not torch.equal(value.to(own[name]), own[name]):
             raise AdapterError(
                 f"{folder}: brings its own {name}, so there is no base left to compare with; train without "
                 "changing or resizing embeddings"
