@@ -59,8 +59,8 @@ def written(facts: Facts) -> tuple[Section, ...]:
     figure = FigureSpec(
         "written",
         "bars",
-        "Share of rewritten sources that the judge calls styled, with directions of the change taken out of the adapted "
-        "model, or kept alone. It says nothing about content: see BLEU beside it.",
+        "Share of rewritten sources that the judge calls styled, with directions of the change taken out of the "
+        "adapted model, or kept alone. It says nothing about content: see BLEU beside it.",
         {
             "groups": list(dict.fromkeys(s["directions"] for s in patched)),
             "series": [
