@@ -23,7 +23,7 @@ from analyses.diff_records import between, measures, over_layers, spectrum_recor
 from analyses.diff_similarity import layer_map, similarity_records
 from analyses.diff_variants import flip_records, variant_records
 from analyses.diff_wide import EXACT_WIDTH, sketch_columns
-from analyses.displaced import Top, displaced_tokens
+from analyses.displaced import Top, displaced_tokens, without_context
 from analyses.second_passes import Lead, second_passes
 from finetune.adapter import ADAPTER, attach
 from finetune.pairs import read_texts
@@ -63,6 +63,7 @@ class DiffRequest:
         n_random: random adapters of the null.
         seed: of the random adapters and of the control tokens.
         exact_width: widest model whose moments are kept exactly; wider ones are sketched.
+        quotable: whether the words before a displaced token may be kept; the licence of the texts may forbid it.
     """
 
     texts: dict[str, Path]
@@ -71,6 +72,7 @@ class DiffRequest:
     n_random: int = 8
     seed: int = 0
     exact_width: int = EXACT_WIDTH
+    quotable: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +151,8 @@ def compare(
         for group, read in groups.items():
             facts["layer_maps"][group] = layer_map(attached, read.texts, layers, rng)
             records = displaced_tokens(attached, read.texts, held.tops[group], rng)
+            if not request.quotable:
+                records = [without_context(record) for record in records]
             facts["tokens"] += [{"group": group, **record} for record in records]
         texts = {group: read.texts for group, read in groups.items()}
         facts |= second_passes(

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from analyses import options
-from analyses.options import Adapter, AsJson, Base, Device, Dtype, Out, RecipeFile, Revision
+from analyses.options import Adapter, AsJson, Base, Device, Dtype, Out, Quote, RecipeFile, Revision
 
 app = typer.Typer(
     name="repgeo",
@@ -132,6 +132,7 @@ def diff(
         bool, typer.Option("--quick", help="At most 3 random adapters: a rough null in less time.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random adapters.", min=0)] = 0,
+    quote: Quote = True,
     dtype: Dtype = "float32",
     device: Device = None,
     revision: Revision = None,
@@ -146,7 +147,7 @@ def diff(
 
     groups = options.named_paths(texts)
     n_random = min(3, random_adapters) if quick else random_adapters
-    request = DiffRequest(groups, options.numbers(layers), k, n_random, seed)
+    request = DiffRequest(groups, options.numbers(layers), k, n_random, seed, quotable=quote)
     jobs.require_room(out, "diff")
     model = options.load(base, dtype=dtype, device=device, revision=revision)
     options.show_page(jobs.diff(model, adapter, request, out), as_json=json)
@@ -205,7 +206,7 @@ def style(
     facts: Annotated[Path, typer.Option(help="JSONL of cloze facts with foils.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: adapter and page are made in it.")],
     name: Annotated[str, typer.Option(help="Of the style, for the page.")] = "style",
-    quote: Annotated[bool, typer.Option(help="Whether sentences of the pairs may stand on the page.")] = True,
+    quote: Quote = True,
     recipe: RecipeFile = None,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's own.")] = None,
     dtype: Dtype = "float32",

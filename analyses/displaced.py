@@ -124,3 +124,9 @@ def _token(z: float, place: Any, texts: Sequence[Text], decode: Any) -> dict[str
     index, ids = place
     before = decode(ids[:-1][-CONTEXT:])
     return {"z": z, "token": decode(ids[-1:]), "before": before, "text": texts[index].id}
+
+
+def without_context(record: dict[str, Any]) -> dict[str, Any]:
+    """Keep the displaced tokens themselves, and nothing of the sentences around them."""
+    sides = {side: [{**token, "before": ""} for token in record[side]] for side in ("up", "down", "control")}
+    return {**record, **sides}

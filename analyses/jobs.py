@@ -229,6 +229,7 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
         "layers": facts["layers"],
         "k": request.k,
         "random_adapters": request.n_random,
+        "quotable": request.quotable,
         "seed": request.seed,
     }
     made = manifest(files=request.texts, device=str(loaded.device), **identity)
@@ -382,8 +383,8 @@ def style(loaded: Loaded, data: StyleData, recipe: Recipe, out: Path) -> Path:
 
     require_replaceable(out / "page")
     with watched("style") as show:
-        report = style_run(loaded, data, recipe, out, watch=Watch(_training(show), show))
-    return write(report, out / "page")
+        made = style_run(loaded, data, recipe, out, watch=Watch(_training(show), show))
+    return write(made.report, out / "page", arrays={"subspaces": made.arrays} if made.arrays else None)
 
 
 def demo(out: Path) -> Path:

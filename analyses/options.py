@@ -23,6 +23,7 @@ Dtype = Annotated[str, typer.Option(help="Number format of the weights.")]
 Device = Annotated[
     str | None, typer.Option(help="Such as cpu or cuda:1; default the first GPU.", show_default=False)
 ]
+Quote = Annotated[bool, typer.Option(help="Whether sentences of the texts may stand on the page.")]
 Revision = Annotated[
     str | None, typer.Option(help="Branch, tag or commit of a Hugging Face name.", show_default=False)
 ]

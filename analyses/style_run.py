@@ -25,6 +25,8 @@ from geometry.checks import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from finetune.facts import FactScore
     from finetune.pairs import Pair
     from finetune.progress import Progress
@@ -38,9 +40,6 @@ DATA = Path(__file__).parents[1] / "finetune" / "data"
 
 SHOWN = 14
 """Held-out sentences shown on the page."""
-
-N_RANDOM = 3
-"""Random adapters of the null: few, since the run does much else; `repgeo diff` takes more."""
 
 SYSTEMS = ("copy the input", "base model", "adapter")
 
@@ -83,9 +82,22 @@ class Watch:
     progress: Callable[[str, float], None]
 
 
+@dataclass(frozen=True, eq=False)
+class StyleResult:
+    """What a run of a style leaves beside its adapter.
+
+    Attributes:
+        report: the page.
+        arrays: as those of :class:`analyses.adapter_diff.DiffResult`.
+    """
+
+    report: Report
+    arrays: dict[str, NDArray[np.float32]]
+
+
 def style_run(
     base: Loaded, data: StyleData, recipe: Recipe, out: str | Path, *, watch: Watch, seed: int = 0
-) -> Report:
+) -> StyleResult:
     """Train, rewrite, score and diff; the adapter is left in ``<out>/adapter``.
 
     Args:
@@ -97,7 +109,7 @@ def style_run(
         seed: of the intervals and the random adapters.
 
     Returns:
-        The report; write it with :func:`analyses.report.write`.
+        The report and the directions that were compared; write them with :func:`analyses.report.write`.
 
     Raises:
         DataError: data that cannot be read, or a document in both training and test.
@@ -123,16 +135,15 @@ def style_run(
     scored = _scores(parts, answers, rng)
     scored["facts"] = _facts(asked, again, rng)
     files = {group: getattr(data, use) for group, use in GROUPS.items()}
-    request = DiffRequest(files, n_random=N_RANDOM, seed=seed)
-    difference = diff(base, folder, request, progress=watch.progress).facts
-    if not data.quotable:
-        difference["tokens"] = [_without_context(record) for record in difference["tokens"]]
+    request = DiffRequest(files, seed=seed, quotable=data.quotable)
+    compared = diff(base, folder, request, progress=watch.progress)
+    difference = compared.facts
     samples = [
         {"id": p.id, "source": p.source, "reference": p.target, **{s: answers[s][i] for s in SYSTEMS[1:]}}
         for i, p in enumerate(parts["test"])
         if data.quotable
     ]
-    return Report(
+    report = Report(
         command="style",
         title=f"A style adapter and what it changes: {data.name}",
         claims=(*_claims(scored), *diff_claims(difference)),
@@ -147,6 +158,7 @@ def style_run(
             seed=seed,
         ),
     )
+    return StyleResult(report, compared.arrays)
 
 
 def _require_apart(parts: dict[str, tuple[Pair, ...]]) -> None:
@@ -321,12 +333,6 @@ def _quality(scored: dict[str, Any]) -> Section:
 
 def _interval(score: dict[str, Any]) -> dict[str, Any]:
     return {key: score[key] for key in ("value", "low", "high")}
-
-
-def _without_context(record: dict[str, Any]) -> dict[str, Any]:
-    """Keep the displaced tokens themselves, and nothing of the sentences around them."""
-    sides = {side: [{**token, "before": ""} for token in record[side]] for side in ("up", "down", "control")}
-    return {**record, **sides}
 
 
 def _shown(samples: list[dict[str, str]]) -> tuple[Section, ...]:

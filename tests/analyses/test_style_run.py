@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from analyses.compared import Compared
+from analyses.diff_runs import DiffRun
 from analyses.report import read, write
 from analyses.style_run import ORNATE, StyleData, Watch, style_run
 from finetune.facts import read_facts
@@ -52,8 +53,8 @@ def run(base, data, out):
 
 
 def test_the_page_holds_training_scores_samples_and_diff(tmp_path, tiny_llama, data):
-    report, said = run(tiny_llama, data, tmp_path / "run")
-    page = write(report, tmp_path / "run" / "page")
+    made, said = run(tiny_llama, data, tmp_path / "run")
+    page = write(made.report, tmp_path / "run" / "page", arrays={"subspaces": made.arrays})
     assert page.is_file()
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
     assert said[-1][1] == 1
@@ -73,10 +74,15 @@ def test_the_page_holds_training_scores_samples_and_diff(tmp_path, tiny_llama, d
     assert compared.adapter == tmp_path / "run" / "adapter"
     assert compared.texts == {"style": data.test, "fact": data.facts}
     assert compared.training == data.train
+    other = DiffRun.read("again", page.parent)
+    assert other.moved.keys() == {
+        (g, layer) for g in ("style", "fact") for layer in range(tiny_llama.n_layers)
+    }
 
 
 def test_a_page_that_may_not_quote_holds_no_sentence(tmp_path, tiny_llama, data):
-    report, _ = run(tiny_llama, replace(data, quotable=False), tmp_path / "run")
+    made, _ = run(tiny_llama, replace(data, quotable=False), tmp_path / "run")
+    report = made.report
     assert report.facts["samples"] == []
     sources = [pair.source for pair in read_pairs(data.test).pairs]
     text = write(report, tmp_path / "page").read_text() + report.as_json()
