@@ -131,6 +131,9 @@ def diff(
     quick: Annotated[
         bool, typer.Option("--quick", help="At most 3 random adapters: a rough null in less time.")
     ] = False,
+    exact_width: Annotated[
+        int, typer.Option(help="Widest model with exact moments, 8 d² bytes each; wider ones are sketched.")
+    ] = 3072,
     seed: Annotated[int, typer.Option(help="Of the random adapters.", min=0)] = 0,
     quote: Quote = True,
     dtype: Dtype = "float32",
@@ -147,7 +150,7 @@ def diff(
 
     groups = options.named_paths(texts)
     n_random = min(3, random_adapters) if quick else random_adapters
-    request = DiffRequest(groups, options.numbers(layers), k, n_random, seed, quotable=quote)
+    request = DiffRequest(groups, options.numbers(layers), k, n_random, seed, exact_width, quotable=quote)
     jobs.require_room(out, "diff")
     model = options.load(base, dtype=dtype, device=device, revision=revision)
     options.show_page(jobs.diff(model, adapter, request, out), as_json=json)

@@ -65,8 +65,8 @@ def _sketched(facts: Facts) -> tuple[str, ...]:
         return ()
     worst = max((r["unseen"] for r in facts["measures"] if r["measure"] == "split_half"), default=0.0)
     return (
-        f"The model is {facts['width']} wide, more than the {EXACT_WIDTH} up to which moments are kept exactly, "
-        "or more than was asked for: directions and ranks come from sketches, which leave out at most "
+        f"The model is {facts['width']} wide, more than moments were to be kept exactly for (`--exact-width`, "
+        f"{EXACT_WIDTH} by default): directions and ranks come from sketches, which leave out at most "
         f"{100 * worst:.2g} % of E|d|² at any layer, so that ranks are a little too small. Measures that "
         "need exact matrices (relative and whitened size, centred ranks, turns of the activations, likeness) are "
         "left out.",

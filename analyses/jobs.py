@@ -229,6 +229,7 @@ def diff(loaded: Loaded, adapter: Path, request: DiffRequest, out: Path | None) 
         "layers": facts["layers"],
         "k": request.k,
         "random_adapters": request.n_random,
+        "exact_width": request.exact_width,
         "quotable": request.quotable,
         "seed": request.seed,
     }

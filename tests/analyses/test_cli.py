@@ -199,6 +199,17 @@ def test_diff_prints_its_json_and_a_rerun_lands_on_itself(diffed, tmp_path, caps
     assert capsys.readouterr().out == f"{path.relative_to(tmp_path)}\n"
 
 
+def test_a_diff_may_be_sketched_and_may_hold_no_sentence(diffed, tmp_path, capsys):
+    sparing = [*diffed[:-1], "1", "--random-adapters", "0", "--exact-width", "16", "--k", "2", "--no-quote"]
+    assert run([*sparing, "--out", str(tmp_path / "run"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["facts"]["exact"] is False
+    assert (report["manifest"]["quotable"], report["manifest"]["exact_width"]) == (False, 16)
+    shown = [t for r in report["facts"]["tokens"] for side in ("up", "down", "control") for t in r[side]]
+    assert shown
+    assert {token["before"] for token in shown} == {""}
+
+
 def test_redraw_prints_the_page(page, tmp_path, capsys):
     folder = shutil.copytree(page[0].parent, tmp_path / "page")
     (folder / "report.html").unlink()
@@ -219,7 +230,7 @@ def test_the_demo_is_the_style_job_on_what_is_shipped(tmp_path, capsys, monkeypa
     def fake(base, data, recipe, out, *, watch, seed=0):
         asked.append((base, data, recipe, out))
         watch.progress("reading style", 0.5)
-        return Report("style", "a title", ("a claim",))
+        return style_run.StyleResult(Report("style", "a title", ("a claim",)), {})
 
     monkeypatch.setattr(models, "load", lambda name, **settings: name)
     monkeypatch.setattr(style_run, "style_run", fake)
