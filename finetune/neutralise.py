@@ -6,15 +6,17 @@ neutral -> styled without any parallel data.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from geometry.checks import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 # pivot -> (mode to the pivot, mode back, Debian package)
 APERTIUM_PIVOTS = {
@@ -22,6 +24,9 @@ APERTIUM_PIVOTS = {
     "catalan": ("eng-cat", "cat-eng", "apertium-eng-cat"),
     "esperanto": ("en-eo", "eo-en", "apertium-eo-en"),
 }
+
+_END = "[]"
+"""An empty blank of apertium's stream: with it behind the last full stop, that stop is kept."""
 
 
 class Engine(Protocol):
@@ -37,11 +42,39 @@ class Engine(Protocol):
         ...
 
 
+class Translator(Engine, Protocol):
+    """An engine whose two ways can be had apart, and whose results can be kept.
+
+    Attributes:
+        batch: sentences that are best handed over at a time.
+    """
+
+    batch: int
+
+    @property
+    def details(self) -> Mapping[str, str | int | None]:
+        """Versions and settings: with the name, all that decides a translation."""
+        ...
+
+    def there(self, sentences: Sequence[str]) -> list[str]:
+        """Translate English into the pivot language; one comes back for each, empty where it failed."""
+        ...
+
+    def back(self, sentences: Sequence[str]) -> list[str]:
+        """Translate the pivot language into English; one comes back for each, empty where it failed."""
+        ...
+
+
 @dataclass(frozen=True)
 class Apertium:
-    """The rule-based engine Apertium (Forcada et al. 2011), run as an offline subprocess.
+    r"""The rule-based engine Apertium (Forcada et al. 2011), run as an offline subprocess.
 
-    Sentences travel on standard input, one a line, so that nothing in them reaches a shell.
+    Sentences travel on standard input as data, with the signs of apertium's stream escaped and a null byte
+    behind each, so that nothing in them reaches a shell and none can shift its neighbours.
+
+    The part-of-speech taggers of two pairs carry something from one sentence to those after it: beside
+    other neighbours 3 in 100 English sentences are worded otherwise in Spanish, and 1 in 100 Catalan ones in
+    English (800 verses, 64 or 400 at a time). The same batch always gives the same answer.
 
     Attributes:
         pivot: ``spanish``, ``catalan`` or ``esperanto``.
@@ -51,6 +84,7 @@ class Apertium:
     """
 
     pivot: str = "spanish"
+    batch = 256
 
     def __post_init__(self) -> None:
         if self.pivot not in APERTIUM_PIVOTS:
@@ -62,6 +96,14 @@ class Apertium:
     def name(self) -> str:
         """The engine and its pivot, for provenance."""
         return f"apertium/{self.pivot}"
+
+    @cached_property
+    def details(self) -> dict[str, str | None]:
+        """Versions of the program and of the language pair; None where they are not to be found out."""
+        return {
+            "apertium": _said_by(["apertium", "-V"]),
+            self._package: _said_by(["dpkg-query", "-W", "-f", "${Version}", self._package]),
+        }
 
     @property
     def _package(self) -> str:
@@ -75,21 +117,26 @@ class Apertium:
 
         Returns:
             One English sentence for each, in order; an empty one where the engine returned nothing.
-            Apertium's line mode loses the full stop at the end of a sentence, and without it a sentence in
-            ten is worded otherwise beside another neighbour (measured on 600; 1 in 150 in paragraphs).
 
         Raises:
             InputError: the language pair is not installed, or the engine failed.
         """
-        there, back, _ = APERTIUM_PIVOTS[self.pivot]
-        return self._run(back, self._run(there, [" ".join(s.split()) for s in sentences]))
+        return self.back(self.there(sentences))
 
-    def _run(self, mode: str, lines: list[str]) -> list[str]:
-        if not lines:
+    def there(self, sentences: Sequence[str]) -> list[str]:
+        """Translate English into the pivot language; see :meth:`round_trip`."""
+        return self._run(APERTIUM_PIVOTS[self.pivot][0], sentences)
+
+    def back(self, sentences: Sequence[str]) -> list[str]:
+        """Translate the pivot language into English; see :meth:`round_trip`."""
+        return self._run(APERTIUM_PIVOTS[self.pivot][1], sentences)
+
+    def _run(self, mode: str, sentences: Sequence[str]) -> list[str]:
+        if not sentences:
             return []
         done = subprocess.run(
-            ["apertium", "-u", "-f", "line", mode],
-            input="\n".join(lines) + "\n",
+            ["apertium", "-u", "-z", "-f", "none", mode],
+            input="".join(f"{_escaped(sentence)}{_END}\0" for sentence in sentences),
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -102,10 +149,27 @@ class Apertium:
                 f"apertium {mode} failed ({reason}); is its language pair installed? "
                 f"apt-get install {self._package}"
             )
-        out = done.stdout.removesuffix("\n").split("\n")
-        if len(out) != len(lines):
+        out = done.stdout.split("\0")
+        answers, rest = out[: len(sentences)], out[len(sentences) :]
+        if len(answers) < len(sentences) or any(rest) or not all(a.endswith(_END) for a in answers):
             raise InputError(
-                f"apertium {mode} returned {len(out)} lines for {len(lines)}, so none can be trusted; "
-                f"reinstall {self._package}"
+                f"apertium {mode} returned other than the {len(sentences)} sentences that it was given, so none "
+                f"can be trusted; reinstall {self._package}"
             )
-        return [" ".join(line.split()) for line in out]
+        return [_unescaped(answer.removesuffix(_END)) for answer in answers]
+
+
+def _escaped(sentence: str) -> str:
+    return re.sub(r"([\[\]{}^$/\\@<>])", r"\\\1", " ".join(sentence.replace("\0", " ").split()))
+
+
+def _unescaped(answer: str) -> str:
+    return " ".join(re.sub(r"\\(.)", r"\1", answer).split())
+
+
+def _said_by(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return " ".join(done.stdout.split()) or None

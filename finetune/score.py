@@ -9,13 +9,12 @@ Copying the input scores well on content. A table of scores is only fair with th
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from finetune.entities import numbers
 from geometry.checks import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sacrebleu.metrics.base import Metric
 
-_NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 _TAIL = 2.5
 """Per cent of the resampled scores outside a 95 % interval, on each side."""
 
@@ -168,8 +166,8 @@ def numbers_kept(outputs: Sequence[str], sources: Sequence[str], draws: NDArray[
         0.666...
     """
     _require_same_length(outputs, sources, draws)
-    wanted = [_numbers(text) for text in sources]
-    kept = [(w & _numbers(text)).total() for w, text in zip(wanted, outputs, strict=True)]
+    wanted = [numbers(text) for text in sources]
+    kept = [(w & numbers(text)).total() for w, text in zip(wanted, outputs, strict=True)]
     counts = np.array([kept, [w.total() for w in wanted]], dtype=np.float64).T
     return score_of_sums("numbers kept", counts, lambda sums: _share(*sums), draws)
 
@@ -259,10 +257,6 @@ def _interval(resampled: NDArray[np.float64]) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.percentile(valid, [_TAIL, 100 - _TAIL])
     return float(low), float(high)
-
-
-def _numbers(text: str) -> Counter[str]:
-    return Counter(re.sub(r",(?=\d{3}\b)", "", number) for number in _NUMBER.findall(text))
 
 
 def _share(part: float, whole: float) -> float:

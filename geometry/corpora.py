@@ -105,12 +105,22 @@ def _readable(file: Path) -> Iterator[None]:
         raise DataError(f"{file}: cannot be read ({error.strerror or error}); check the file") from error
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str, float]]:
-    """Number and text of each line, and the share of the file that was read for it."""
+def lines(file: Path) -> Iterator[tuple[int, str, float]]:
+    """Read a text file, gzipped or not, line by line.
+
+    Args:
+        file: the file; a name that ends in ``.gz`` is unpacked.
+
+    Yields:
+        Number of the line, from 1; its text with its line end; and the share of the file's bytes read by then.
+
+    Raises:
+        DataError: a line that is not UTF-8, or a damaged or unreadable file.
+    """
     with _readable(file), file.open("rb") as raw:
         size = max(1, file.stat().st_size)
-        lines = gzip.GzipFile(fileobj=raw) if file.suffix == ".gz" else raw
-        for number, line in enumerate(lines, start=1):
+        raw_lines = gzip.GzipFile(fileobj=raw) if file.suffix == ".gz" else raw
+        for number, line in enumerate(raw_lines, start=1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -119,7 +129,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str, float]]:
 
 
 def _json_lines(file: Path, field: str) -> Iterator[tuple[str, float]]:
-    for number, line, share in _lines(file):
+    for number, line, share in lines(file):
         if not line.strip():
             continue
         try:
@@ -131,14 +141,14 @@ def _json_lines(file: Path, field: str) -> Iterator[tuple[str, float]]:
             raise DataError(
                 f"{file}: line {number} has no text under the key '{field}'; add it or drop the line"
             )
-        _require_characters(file, f"line {number}", record[field])
+        require_characters(file, f"line {number}", record[field])
         yield record[field], share
 
 
 def _paragraphs(file: Path, _field: str) -> Iterator[tuple[str, float]]:
     block: list[str] = []
     share = 1.0
-    for _, line, share in _lines(file):
+    for _, line, share in lines(file):
         if line.strip():
             block.append(line)
         elif block:
@@ -194,8 +204,17 @@ def _texts(file: Path, field: str, batches: Iterable[Any]) -> Iterator[str]:
             yield text
 
 
-def _require_characters(file: Path, place: str, text: str) -> None:
-    r"""Refuse half a surrogate pair: JSON can spell it (``"\ud800"``), but no UTF-8 and no tokenizer can."""
+def require_characters(file: Path, place: str, text: str) -> None:
+    r"""Refuse half a surrogate pair: JSON can spell it (``"\ud800"``), but no UTF-8 and no tokenizer can.
+
+    Args:
+        file: where the text is from.
+        place: where in it, such as ``line 3``.
+        text: the text.
+
+    Raises:
+        DataError: there is one.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -68,7 +68,7 @@ def test_hostile_text_does_not_shift_its_neighbours(pivot, tmp_path, monkeypatch
 
 def test_sentences_travel_as_data(tmp_path, monkeypatch):
     stand_in(tmp_path, monkeypatch, "exec cat")
-    kept = [" ".join(text.split()) for text in HOSTILE if "\ud800" not in text]
+    kept = [" ".join(text.replace("\0", " ").split()) for text in HOSTILE if "\ud800" not in text]
     assert Apertium().round_trip([text for text in HOSTILE if "\ud800" not in text]) == kept
 
 
@@ -95,7 +95,7 @@ def test_unknown_pivot():
 
 
 def test_missing_pair_says_how_to_install_it(tmp_path, monkeypatch):
-    stand_in(tmp_path, monkeypatch, 'echo "Error: Mode $4 does not exist" >&2; echo more >&2; exit 1')
+    stand_in(tmp_path, monkeypatch, 'echo "Error: Mode $5 does not exist" >&2; echo more >&2; exit 1')
     with pytest.raises(
         InputError, match=r"Mode eng-spa does not exist.*apt-get install apertium-eng-spa"
     ) as caught:
@@ -103,8 +103,32 @@ def test_missing_pair_says_how_to_install_it(tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("script", ["cat; echo more", "head -n 1", "cat > /dev/null"])
-def test_lines_that_do_not_match_are_refused(tmp_path, monkeypatch, script):
+@pytest.mark.parametrize("script", ["cat; echo more", "head -z -n 1", "cat > /dev/null", "tr -d '[]'"])
+def test_answers_that_do_not_match_are_refused(tmp_path, monkeypatch, script):
     stand_in(tmp_path, monkeypatch, script)
-    with pytest.raises(InputError, match=r"returned [13] lines for 2"):
+    with pytest.raises(InputError, match=r"other than the 2 sentences .* reinstall apertium-eng-spa"):
         Apertium().round_trip(["It rained.", "It snowed."])
+
+
+@pytest.mark.parametrize("pivot", APERTIUM_PIVOTS)
+def test_the_end_of_a_sentence_is_kept(pivot):
+    installed(pivot)
+    trips = Apertium(pivot).round_trip(["The king sleeps.", "The king sleeps?", "The king sleeps"])
+    assert [trip[-1] for trip in trips] == [".", "?", "s"]
+
+
+def test_the_same_batch_gives_the_same_answer_whatever_came_before():
+    installed("spanish")
+    batch = [f"The king saw {n} ships that were called home." for n in range(40)]
+    assert Apertium().round_trip(batch) == Apertium().round_trip(batch)
+
+
+def test_details_name_the_versions():
+    installed("spanish")
+    assert Apertium().details["apertium"]
+    assert Apertium("catalan").details.keys() == {"apertium", "apertium-eng-cat"}
+
+
+def test_a_version_that_nobody_tells_is_none(tmp_path, monkeypatch):
+    stand_in(tmp_path, monkeypatch, "exit 3")
+    assert Apertium().details["apertium"] is None
