@@ -102,25 +102,34 @@ def read_passages(
     Raises:
         DataError: the corpus cannot be read, lacks a field, or has no sentence to use.
     """
-    aside: Counter[str] = Counter()
-    texts: list[Text] = []
-    seen: set[tuple[str, ...]] = set()
-    positions: Counter[str] = Counter()
-    for document, text in _texts(path, fields):
-        for sentence in split(text):
-            number = positions[document]
-            positions[document] += 1
-            reason, content = _unfit(sentence, bounds, seen)
-            if reason:
-                aside[reason] += 1
-                continue
-            seen.add(content)
-            block = f"{document}#{number // bounds.block + 1}" if bounds.block else document
-            texts.append(Text(f"{document}:{number + 1}", block, one_line(sentence)))
-    if not texts:
-        said = ", ".join(f"{n} {reason}" for reason, n in aside.items()) or "no record fits"
-        raise DataError(f"{path}: holds no sentence to use ({said}); check the names of its fields")
-    return Passages(_drawn(texts, bounds.most, rng), positions.total(), dict(aside), len(positions))
+    return _sentences(path, _chosen(path, fields.where), fields, bounds, split, rng)
+
+
+def read_others(
+    path: str | Path,
+    fields: Fields,
+    bounds: Bounds,
+    *,
+    split: Callable[[str], Sequence[str]],
+    rng: np.random.Generator,
+) -> Passages:
+    """Read the sentences of the records that :func:`read_passages` leaves out: the other authors of a corpus.
+
+    Args:
+        path: as there.
+        fields: as there; records that have all of ``where`` are left out.
+        bounds: as there.
+        split: as there.
+        rng: as there.
+
+    Returns:
+        The sentences.
+
+    Raises:
+        DataError: the corpus cannot be read, or has no other record.
+    """
+    rest = ((p, r) for p, r in records(path) if not _fits(r, fields.where, p))
+    return _sentences(path, rest, fields, bounds, split, rng)
 
 
 def parallel(
@@ -196,9 +205,35 @@ def said(text: str) -> tuple[str, ...]:
     return tuple("".join(c.lower() if c.isalnum() else " " for c in text).split())
 
 
-def _texts(path: str | Path, fields: Fields) -> Iterator[tuple[str, str]]:
-    for place, record in _chosen(path, fields.where):
-        yield _document(record, fields.document, place), _value(record, fields.text, place)
+def _sentences(
+    path: str | Path,
+    chosen: Iterator[tuple[str, dict[str, Any]]],
+    fields: Fields,
+    bounds: Bounds,
+    split: Callable[[str], Sequence[str]],
+    rng: np.random.Generator,
+) -> Passages:
+    aside: Counter[str] = Counter()
+    texts: list[Text] = []
+    seen: set[tuple[str, ...]] = set()
+    positions: Counter[str] = Counter()
+    for place, record in chosen:
+        document = _document(record, fields.document, place)
+        text = _value(record, fields.text, place)
+        for sentence in split(text):
+            number = positions[document]
+            positions[document] += 1
+            reason, content = _unfit(sentence, bounds, seen)
+            if reason:
+                aside[reason] += 1
+                continue
+            seen.add(content)
+            block = f"{document}#{number // bounds.block + 1}" if bounds.block else document
+            texts.append(Text(f"{document}:{number + 1}", block, one_line(sentence)))
+    if not texts:
+        said = ", ".join(f"{n} {reason}" for reason, n in aside.items()) or "no record fits"
+        raise DataError(f"{path}: holds no sentence to use ({said}); check the names of its fields")
+    return Passages(_drawn(texts, bounds.most, rng), positions.total(), dict(aside), len(positions))
 
 
 def _chosen(path: str | Path, where: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -206,7 +241,7 @@ def _chosen(path: str | Path, where: Mapping[str, str]) -> Iterator[tuple[str, d
     for place, record in records(path):
         for name in where:
             seen[name][_value(record, name, place)] += 1
-        if all(_value(record, name, place) == value for name, value in where.items()):
+        if _fits(record, where, place):
             any_record = True
             yield place, record
     if not any_record and where:
@@ -215,6 +250,10 @@ def _chosen(path: str | Path, where: Mapping[str, str]) -> Iterator[tuple[str, d
             f"{name}: {', '.join(v for v, _ in counts.most_common(8))}" for name, counts in seen.items()
         )
         raise DataError(f"{path}: no record has {wanted}; it has {found}")
+
+
+def _fits(record: Mapping[str, Any], where: Mapping[str, str], place: str) -> bool:
+    return all(_value(record, name, place) == value for name, value in where.items())
 
 
 def _value(record: Mapping[str, Any], name: str, place: str) -> str:

@@ -113,8 +113,8 @@ def test_answers_that_do_not_match_are_refused(tmp_path, monkeypatch, script):
 @pytest.mark.parametrize("pivot", APERTIUM_PIVOTS)
 def test_the_end_of_a_sentence_is_kept(pivot):
     installed(pivot)
-    trips = Apertium(pivot).round_trip(["The king sleeps.", "The king sleeps?", "The king sleeps"])
-    assert [trip[-1] for trip in trips] == [".", "?", "s"]
+    trips = Apertium(pivot).round_trip(["The king is old.", "The king is old?", "The king is old"])
+    assert [trip[-1] for trip in trips] == [".", "?", "d"]
 
 
 def test_the_same_batch_gives_the_same_answer_whatever_came_before():
