@@ -7,6 +7,7 @@ is given by its path. Places on the globe are read from the user's copy of a Geo
     about: The days of the week.
     topology: cycle                   # or line, grid, sphere
     items: [Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday]
+    templates: ["Today is {}", "She goes to the market every {} morning."]
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from analyses.geonames import capitals, largest_cities, read_places, state_centres
+from analyses.item_templates import GENERIC, require_templates
 from finetune.recipe import read_fields, validated
 from geometry import layouts
 from geometry.checks import DataError
@@ -53,6 +55,7 @@ class Concept:
         regions: for each item the part of the world that it lies in, for folds that leave one out; empty where
             there are none.
         source: where coordinates are from; empty where none were read.
+        templates: texts with ``{}`` in them where an item stands, for models to read; context before the item.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Concept:
     order_nuisances: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     source: str = ""
+    templates: tuple[str, ...] = GENERIC
 
     def only(self, items: Sequence[str]) -> Concept:
         """The concept with some of its items, in latent order.
@@ -137,6 +141,7 @@ class ConceptFile(BaseModel):
         aliases: other spellings of items.
         ambiguous: items with other common meanings.
         nuisances_that_are_the_order: names in :data:`geometry.nuisances.NAMES`.
+        templates: texts with ``{}`` in them once; :data:`analyses.item_templates.GENERIC` where none are given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -154,6 +159,7 @@ class ConceptFile(BaseModel):
     aliases: dict[str, tuple[str, ...]] = {}
     ambiguous: tuple[str, ...] = ()
     nuisances_that_are_the_order: tuple[str, ...] = ()
+    templates: tuple[str, ...] = GENERIC
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -169,6 +175,7 @@ class ConceptFile(BaseModel):
             raise ValueError("`codes` belong to geonames `capitals` or `states`, and those need them")
         if unknown := sorted(set(self.nuisances_that_are_the_order) - set(NAMES)):
             raise ValueError(f"unknown nuisance {unknown[0]!r}; expected some of {', '.join(NAMES)}")
+        require_templates(self.templates)
         return self
 
 
@@ -220,6 +227,7 @@ def load(name: str, *, geonames: str | Path | None = None) -> Concept:
         order_nuisances=fields.nuisances_that_are_the_order,
         regions=regions,
         source=str(geonames) if fields.geonames else "",
+        templates=fields.templates,
     )
 
 
