@@ -234,5 +234,7 @@ def _absent(reason: str) -> dict[str, Any]:
 
 
 def _estimate(values: Resampled) -> dict[str, float]:
-    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
-    return {"value": float(values[0]), "low": float(low), "high": float(high)}
+    value, low, high = (values[0], *np.nanpercentile(values[1:], [2.5, 97.5]))
+    # differences of equal shares are rounding, not numbers
+    value, low, high = (0.0 if abs(x) < 1e-12 else float(x) for x in (value, low, high))
+    return {"value": value, "low": low, "high": high}

@@ -103,11 +103,12 @@ from geometry.live.models import load
 groups = dict(g.split("=") for g in {groups!r})
 base = load({base!r}, dtype="float32")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-start = time.perf_counter()
+start, spent = time.perf_counter(), time.process_time()
 facts = diff(base, {str(adapter)!r}, DiffRequest(groups), progress=lambda what, share: None).facts
 print(json.dumps({{
     "tokens": sum(g["tokens"] for g in facts["groups"].values()),
     "seconds": time.perf_counter() - start,
+    "processor seconds": time.process_time() - spent,
     "before MiB": before / 1024,
     "peak MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
 }}))
