@@ -230,6 +230,111 @@ def style(
     options.show_page(jobs.style(model, data, jobs.recipe(recipe, seed), out), as_json=json)
 
 
+@app.command(
+    epilog=example("repgeo neutralise --corpus novels.jsonl.gz --style author=Dickens --out pairs/dickens")
+)
+def neutralise(
+    corpus: options.Corpus,
+    out: Out,
+    engine: Annotated[
+        options.EngineKind, typer.Option(help="Rule-based and offline, or two neural models.")
+    ] = options.EngineKind.apertium,
+    pivot: options.Pivots = None,
+    there: Annotated[
+        str | None, typer.Option(help="Marian model from English: folder or hub name.", show_default=False)
+    ] = None,
+    back: Annotated[
+        str | None, typer.Option(help="Marian model back to English.", show_default=False)
+    ] = None,
+    trips: Annotated[int, typer.Option(help="Round trips one after the other.", min=1)] = 1,
+    field: options.Field = "text",
+    style: options.Where = None,
+    document: options.Documents = None,
+    unsplit: Annotated[
+        bool, typer.Option("--unsplit", help="Take each text as it is, not sentence by sentence.")
+    ] = False,
+    sentences: options.Sentences = None,
+    block: options.Block = 100,
+    longest: Annotated[int, typer.Option(help="Words of the longest sentence that is used.", min=1)] = 60,
+    copied: Annotated[float, typer.Option(help="chrF to the original above which a trip is a copy.")] = 95.0,
+    embedder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an embedding model, for likeness of content.", show_default=False),
+    ] = None,
+    similarity: Annotated[
+        float | None, typer.Option(help="Lowest cosine of embeddings; needs --embedder.", show_default=False)
+    ] = None,
+    workers: options.Workers = 1,
+    beams: Annotated[int, typer.Option(help="Of Marian's search; 1 is greedy.", min=1)] = 4,
+    batch_size: Annotated[int, typer.Option(help="Sentences in one forward pass of Marian.", min=1)] = 32,
+    device: Device = None,
+    cache: options.Store = None,
+    seed: Annotated[int, typer.Option(help="Of the sample, the parts and the intervals.", min=0)] = 0,
+    quote: Quote = True,
+    json: AsJson = False,
+) -> None:
+    """Make pairs neutral -> styled of a styled corpus by round-trip translation, and write a page.
+
+    Translation keeps what is said and loses the style. Round trips that are empty, copies, or say something
+    else are dropped and counted. A killed run goes on where it was when the same command comes again.
+    """
+    from analyses import pair_jobs
+    from analyses.neutralise_run import NeutraliseRequest
+    from finetune.filters import Limits
+    from finetune.passages import Bounds, Fields
+    from finetune.sentences import split_sentences
+
+    options.require_both(there, back)
+    engines = pair_jobs.engines(
+        engine.value, pivot or [], (there, back) if there and back else None,
+        beams=beams, batch_size=batch_size, device=device,
+    )  # fmt: skip
+    request = NeutraliseRequest(
+        corpus, engines, Fields(field, tuple(document or ()), options.pairs_of(style, "--style")),
+        Bounds(longest=longest, block=block, most=sentences), pair_jobs.unsplit if unsplit else split_sentences,
+        trips, Limits(copied, similarity=similarity), workers, seed, quote,
+    )  # fmt: skip
+    compare = pair_jobs.similarity(embedder, similarity, device=device)
+    options.show_page(
+        pair_jobs.neutralise(request, pair_jobs.store(cache), out, similarity=compare), as_json=json
+    )
+
+
+@app.command(
+    epilog=example(
+        "repgeo pairs --corpus bible.jsonl.gz --source BBE --target KJV --document book --document chapter "
+        "--out pairs/kjv"
+    )
+)
+def pairs(
+    corpus: Annotated[
+        list[Path],
+        typer.Option(
+            help="File with both sides; or give two text files with a sentence a line, plain first."
+        ),
+    ],
+    out: Out,
+    source: Annotated[str, typer.Option(help="Key or column of the plain side.")] = "source",
+    target: Annotated[str, typer.Option(help="Key or column of the styled side.")] = "target",
+    style: options.Where = None,
+    document: options.Documents = None,
+    block: Annotated[
+        int, typer.Option(help="Neighbours split as one document where none is named.", min=1)
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="Of the deal.", min=0)] = 0,
+) -> None:
+    """Deal a parallel corpus into training, validation and test, by document.
+
+    Columns of a .tsv are called 1, 2, 3; a .csv names them in its first row. Duplicates are taken out, and what
+    training and test still share is reported.
+    """
+    from analyses import pair_jobs
+    from finetune.passages import Fields
+
+    fields = Fields(source, tuple(document or ()), options.pairs_of(style, "--style"))
+    print(pair_jobs.pairs(corpus, fields, target, out, block=block, seed=seed))
+
+
 @app.command(epilog=example("repgeo demo --out results/demo"))
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the page and of what it is about.")] = Path(

@@ -67,6 +67,49 @@ class Others(StrEnum):
     kept = "kept"
 
 
+class EngineKind(StrEnum):
+    """Translation engines."""
+
+    apertium = "apertium"
+    marian = "marian"
+
+
+Corpus = Annotated[
+    Path, typer.Option(help="Styled text: JSONL, JSON, TSV, CSV, plain text, PubTator, or a folder of them.")
+]
+Pivots = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Language of the round trip; each gives a pair. Default spanish (apertium), german (marian).",
+        show_default=False,
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE that records must have, as author=Dickens.", show_default=False),
+]
+Documents = Annotated[
+    list[str] | None,
+    typer.Option(help="Key that names the document; several together. Default the id.", show_default=False),
+]
+Field = Annotated[str, typer.Option(help="Key or column that holds the text.")]
+Sentences = Annotated[
+    int | None, typer.Option(help="Draw so many by chance; default all.", min=10, show_default=False)
+]
+Block = Annotated[
+    int, typer.Option(help="Split longer documents as blocks of so many sentences; 0 never cuts.", min=0)
+]
+Workers = Annotated[int, typer.Option(help="Batches under way at a time.", min=1)]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="File of round trips made; default ~/.cache/repgeo/round-trips.sqlite.",
+        show_default=False,
+    ),
+]
+
+
 def load(base: str, *, dtype: str, device: str | None, revision: str | None) -> Loaded:
     """Load the model that the options name."""
     from geometry.live.models import load
@@ -99,6 +142,46 @@ def named_paths(given: list[str]) -> dict[str, Path]:
             raise DataError(f"--texts {one}: there is no file {path}; check the path")
         paths[name] = Path(path)
     return paths
+
+
+def pairs_of(given: list[str] | None, flag: str) -> dict[str, str]:
+    """Read ``KEY=VALUE`` options.
+
+    Args:
+        given: the options.
+        flag: what the option is called, for the message.
+
+    Returns:
+        Key -> value, in order.
+
+    Raises:
+        DataError: one has no key or no value, or a key comes twice.
+
+    Examples:
+        >>> pairs_of(["author=Dickens"], "--style")
+        {'author': 'Dickens'}
+    """
+    from geometry.checks import DataError
+
+    found: dict[str, str] = {}
+    for one in given or []:
+        key, _, value = one.partition("=")
+        if not key or not value or key in found:
+            raise DataError(f"{flag} {one}: write KEY=VALUE, each key once, as {flag} author=Dickens")
+        found[key] = value
+    return found
+
+
+def require_both(there: str | None, back: str | None) -> None:
+    """Refuse one of two models of a round trip without the other.
+
+    Raises:
+        DataError: only one is given.
+    """
+    from geometry.checks import DataError
+
+    if (there is None) != (back is None):
+        raise DataError("--there and --back belong together: name a model for each way, or neither")
 
 
 def numbers(given: str | None) -> tuple[int, ...] | None:
