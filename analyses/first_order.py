@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from analyses.floors import with_null
+from analyses.floors import against_rest
 from finetune.contrasts import read_contrasts
 from finetune.gradients import first_order as differentiate
 from geometry.agreement import correlation
@@ -148,8 +148,8 @@ def _effects(group: str, found: FirstOrder, moved: Mapping[int, Leading]) -> lis
             "group": group,
             "layer": layer,
             "effect": float(effect[0].mean()),
-            "correlation": _against(correlations),
-            "ratio": _against(ratios),
+            "correlation": against_rest(correlations),
+            "ratio": against_rest(ratios),
             "directions": _directions(found.along[layer], moved[layer]),
         })
     return records
@@ -190,7 +190,7 @@ def _shares(
         energies = [(float(np.sum(basis * (c @ basis))), float(np.trace(c))) for c in found.moved[layer]]
         shares = [inside / whole if whole else None for inside, whole in energies]
         place = {"metric": metric, "states": states, "layer": layer, "n": found.states[layer]}
-        records.append(place | _against(shares) | {"chance": k / len(basis)})
+        records.append(place | against_rest(shares) | {"chance": k / len(basis)})
     return records
 
 
@@ -218,11 +218,3 @@ def _overlaps(
             "between": scaled,
         })
     return records
-
-
-def _against(values: Sequence[float | None]) -> dict[str, Any]:
-    """The adapter's number, beside those of the random adapters."""
-    value, *samples = values
-    if value is None or len(samples) < 2 or None in samples:
-        return {"value": value}
-    return with_null(value, samples)

@@ -42,6 +42,25 @@ def with_null(value: float, samples: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def against_rest(values: Sequence[float | None]) -> dict[str, Any]:
+    """Write down the first of some numbers beside the others as its null samples.
+
+    Args:
+        values: the number, then its null samples; None where a number could not be had.
+
+    Returns:
+        As :func:`with_null`; without ``null`` where a number is missing or there are fewer than 2 samples.
+
+    Examples:
+        >>> against_rest([9.0, 1.0, 1.2])["null"]["verdict"], against_rest([9.0, None, 1.2])
+        ('above', {'value': 9.0})
+    """
+    value, *samples = values
+    if value is None or len(samples) < 2 or None in samples:
+        return {"value": value}
+    return with_null(value, samples)
+
+
 def with_haar(value: float, mean: float, sd: float) -> dict[str, Any]:
     """Write down a number beside the closed-form moments of its null, mean -+ 1.96 sd, none negative.
 

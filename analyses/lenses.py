@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyses.floors import with_null
+from analyses.floors import against_rest
 from finetune.readings import read_out, readout
 from geometry.agreement import rank_correlation
 from geometry.checks import ModelError
@@ -78,20 +78,12 @@ def _record(read: Readings, layer: int, out: Readout, true: Array, decode: Any) 
     base = out.logits(out.normed(read.base[layer]))
     sizes = [_length(x) / _length(y) if _length(y) else None for x, y in zip(linear, true, strict=True)]
     return {
-        "naive": _against([rank_correlation(x, y) for x, y in zip(naive, true, strict=True)]),
-        "linear": _against([rank_correlation(x, y) for x, y in zip(linear, true, strict=True)]),
-        "base_state": _against([rank_correlation(base, y) for y in true]),
-        "size": _against(sizes),
+        "naive": against_rest([rank_correlation(x, y) for x, y in zip(naive, true, strict=True)]),
+        "linear": against_rest([rank_correlation(x, y) for x, y in zip(linear, true, strict=True)]),
+        "base_state": against_rest([rank_correlation(base, y) for y in true]),
+        "size": against_rest(sizes),
         "tokens": {"naive": _extremes(naive[0], decode), "linear": _extremes(linear[0], decode)},
     }
-
-
-def _against(values: Sequence[float | None]) -> dict[str, Any]:
-    """The adapter's number, beside those of the random adapters."""
-    value, *samples = values
-    if value is None or len(samples) < 2 or None in samples:
-        return {"value": value}
-    return with_null(value, samples)
 
 
 def _length(logits: Array) -> float:
