@@ -48,10 +48,12 @@ class SymmetryVerdict:
     Attributes:
         gates: in the order in which they were asked; all are asked even when one has failed.
         power: share of planted symmetries that the first gate would have found; None where it was passed.
+        where: which of several clouds was judged; None where there was nothing to choose.
     """
 
     gates: tuple[Gate, ...]
     power: float | None = None
+    where: int | None = None
 
     @property
     def failed(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 
 from geometry.checks import ShapeError, rows
 from geometry.circles import mode_isotropy
+from geometry.cloud_scores import nearness
 from geometry.familywise import max_over
 from geometry.gates import LEVEL, ROUND, SYMMETRIC, Gate, SymmetryVerdict
 from geometry.label_nulls import (
@@ -114,7 +115,7 @@ def judge_clouds(
         draws: number of shuffles where the orders cannot be enumerated, at least 99.
 
     Returns:
-        The verdict; the ``because`` of its first gate says which cloud was judged.
+        The verdict; its ``where`` and the ``because`` of its first gate say which cloud was judged.
 
     Raises:
         ShapeError: no cloud, sizes differ, no nuisance, fewer than 99 draws, or a cloud of equal rows.
@@ -136,7 +137,7 @@ def judge_clouds(
     chances = _chances(scores)
     at = int(np.argmin(chances))
     where = at * len(points) // len(chances)
-    near = [_nearness(cloud) for cloud in points]
+    near = [nearness(cloud) for cloud in points]
     gates = [
         Gate(
             "cloud: first mode", float(scores[0, at]), LEVEL, float(chances[at]), bool(chances[at] <= LEVEL),
@@ -147,7 +148,7 @@ def judge_clouds(
         *_graded(near, where, layout, "cloud", rng),
         _surviving(near, where, layout, orders, nuisances, "cloud"),
     ]  # fmt: skip
-    return SymmetryVerdict(tuple(gates))
+    return SymmetryVerdict(tuple(gates), where=where)
 
 
 def detection_rate(
@@ -296,13 +297,6 @@ def _at(found: NDArray[np.float64], where: int) -> tuple[float, float]:
     """One score of the first row and its p value against the others, corrected if it is one of several."""
     chance = _null(found[0, 0], found[1:, 0]).p if found.shape[1] == 1 else float(_chances(found)[where])
     return float(found[0, where]), chance
-
-
-def _nearness(cloud: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Minus squared distances and not products: an axis of frequency makes differences in frequency."""
-    squares = np.sum((cloud - cloud.mean(axis=0)) ** 2, axis=1)
-    about = cloud - cloud.mean(axis=0)
-    return 2 * about @ about.T - squares[:, None] - squares
 
 
 def _surviving(
