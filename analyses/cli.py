@@ -60,7 +60,11 @@ def train(
         Path | None,
         typer.Option(help="Pairs to measure on; without it a tenth of the documents is set apart."),
     ] = None,
+    preset: options.PresetName = None,
     recipe: RecipeFile = None,
+    shots: Annotated[
+        int, typer.Option(help="Solved pairs, drawn by chance, that each prompt shows first.", min=0)
+    ] = 0,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's own.")] = None,
     dtype: Dtype = "float32",
     device: Device = None,
@@ -74,7 +78,8 @@ def train(
     from analyses import jobs
 
     model = options.load(base, dtype=dtype, device=device, revision=revision)
-    print(jobs.train(model, pairs, out, validation=validation, recipe=jobs.recipe(recipe, seed)))
+    chosen = jobs.recipe(recipe, seed, preset and preset.value)
+    print(jobs.train(model, pairs, out, validation=validation, recipe=chosen, shots=shots))
 
 
 @app.command(epilog=example('repgeo transfer --base embedded --adapter runs/ornate "The dog ran home."'))
@@ -85,6 +90,12 @@ def transfer(
     input_: Annotated[
         str | None, typer.Option("--input", help="File with one text a line; - reads standard input.")
     ] = None,
+    round_trip: Annotated[
+        options.Pivot,
+        typer.Option(
+            help="First translate through this language and back by apertium, as the training inputs were."
+        ),
+    ] = options.Pivot.none,
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw tokens by chance, not the likeliest.")
     ] = False,
@@ -103,6 +114,7 @@ def transfer(
     from analyses import jobs
 
     texts = jobs.texts_to_rewrite(text, input_)
+    texts = texts if round_trip is options.Pivot.none else jobs.neutral(texts, round_trip.value)
     sampling = jobs.sampling(seed, temperature) if sample else None
     model = options.load(base, dtype=dtype, device=device, revision=revision)
     for line in jobs.transfer(
@@ -197,21 +209,41 @@ def cause(
 
 @app.command(
     epilog=example(
-        "repgeo style --base embedded --train train.jsonl --validation valid.jsonl --test test.jsonl "
-        "--facts facts.jsonl --out runs/style"
+        "repgeo style --base embedded --corpus novels.jsonl.gz --style author=Dickens --sentences 1500 "
+        "--preset rtt-default --out runs/dickens"
     )
 )
 def style(
     base: Base,
-    train: Annotated[Path, typer.Option(help='JSONL of {"id", "doc_id", "source", "target"} to learn from.')],
-    validation: Annotated[Path, typer.Option(help="Pairs to stop on.")],
-    test: Annotated[Path, typer.Option(help="Pairs of other documents, to score and to diff on.")],
-    facts: Annotated[Path, typer.Option(help="JSONL of cloze facts with foils.")],
     out: Annotated[Path, typer.Option(help="Folder of the run: adapter and page are made in it.")],
-    name: Annotated[str, typer.Option(help="Of the style, for the page.")] = "style",
+    corpus: options.StyledCorpus = None,
+    style: options.Where = None,
+    field: options.Field = "text",
+    document: options.Documents = None,
+    sentences: options.Sentences = None,
+    pivot: options.Pivots = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Folder that neutralise or pairs made.", show_default=False)
+    ] = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(help='JSONL of {"id", "doc_id", "source", "target"} to learn from.', show_default=False),
+    ] = None,
+    validation: Annotated[Path | None, typer.Option(help="Pairs to stop on.", show_default=False)] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(help="Pairs of other documents, to score and to diff on.", show_default=False),
+    ] = None,
+    facts: Annotated[
+        Path | None, typer.Option(help="JSONL of cloze facts with foils; default ours.", show_default=False)
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the style, for the page.", show_default=False)] = None,
     quote: Quote = True,
+    preset: options.PresetName = None,
     recipe: RecipeFile = None,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's own.")] = None,
+    workers: options.Workers = 1,
+    cache: options.Store = None,
     dtype: Dtype = "float32",
     device: Device = None,
     revision: Revision = None,
@@ -219,15 +251,31 @@ def style(
 ) -> None:
     """Train, rewrite, score and diff a style in one go, and write a page.
 
-    Scores of the adapter stand beside copying the input and the base model, with intervals; the facts
-    that the base knew are asked again.
+    Give a styled --corpus, which is made neutral by apertium first; or --pairs, a folder of them; or --train,
+    --validation and --test. Scores of the adapter stand beside copying the input and the base model, with
+    intervals; the facts that the base knew are asked again.
     """
-    from analyses import jobs
-    from analyses.style_run import StyleData
+    from analyses import jobs, pair_jobs
+    from analyses.neutralise_run import NeutraliseRequest
+    from finetune.passages import Bounds, Fields
 
-    data = StyleData(name, train, validation, test, facts, quotable=quote)
+    files = options.one_source(corpus, pairs, {"train": train, "validation": validation, "test": test})
+    chosen = jobs.recipe(recipe, seed, preset and preset.value)
+    wanted = options.pairs_of(style, "--style")
+    if corpus:
+        request = NeutraliseRequest(
+            corpus, pair_jobs.engines("apertium", pivot or [], None), Fields(field, tuple(document or ()), wanted),
+            Bounds(most=sentences), workers=workers, seed=chosen.seed, quotable=quote,
+        )  # fmt: skip
+        pair_jobs.neutralise(request, pair_jobs.store(cache), out / "pairs")
+    data = pair_jobs.style_data(
+        files or pairs or out / "pairs",
+        facts,
+        name=name or " ".join(wanted.values()) or "style",
+        quotable=quote,
+    )
     model = options.load(base, dtype=dtype, device=device, revision=revision)
-    options.show_page(jobs.style(model, data, jobs.recipe(recipe, seed), out), as_json=json)
+    options.show_page(jobs.style(model, data, chosen, out), as_json=json)
 
 
 @app.command(

@@ -71,7 +71,9 @@ def pretrain(corpora: list[str], out: Path, *, recipe: Path | None, pivot: str) 
     return folder
 
 
-def train(loaded: Loaded, pairs: Path, out: Path, *, validation: Path | None, recipe: Recipe) -> Path:
+def train(
+    loaded: Loaded, pairs: Path, out: Path, *, validation: Path | None, recipe: Recipe, shots: int = 0
+) -> Path:
     """Train an adapter and draw its loss curve; see :func:`finetune.train.train`.
 
     Args:
@@ -81,6 +83,7 @@ def train(loaded: Loaded, pairs: Path, out: Path, *, validation: Path | None, re
         validation: JSONL of pairs to measure on; None sets a tenth of the documents apart, by the recipe's
             seed.
         recipe: the numbers.
+        shots: solved examples, drawn by chance from the training pairs, that each prompt shows.
 
     Returns:
         The adapter's folder.
@@ -88,6 +91,7 @@ def train(loaded: Loaded, pairs: Path, out: Path, *, validation: Path | None, re
     Raises:
         InputError: see :func:`finetune.train.train`.
     """
+    from finetune.shots import RandomShots
     from finetune.train import train
 
     read = read_pairs(pairs)
@@ -99,8 +103,17 @@ def train(loaded: Loaded, pairs: Path, out: Path, *, validation: Path | None, re
         held_out = read_pairs(validation)
         refusals(validation, held_out.refused)
         parts = {"train": read.pairs, "validation": held_out.pairs}
+    examples = RandomShots(parts["train"], shots, recipe.seed)
     with watched("training") as show:
-        result = train(loaded, parts["train"], parts["validation"], out, recipe, progress=_training(show))
+        result = train(
+            loaded,
+            parts["train"],
+            parts["validation"],
+            out,
+            recipe,
+            examples=examples,
+            progress=_training(show),
+        )
     if result.too_long:
         note(f"{len(result.too_long)} pairs were left out: longer than {result.max_length} tokens")
     _draw_losses(out, train=_curve(result.train_losses), validation=_curve(result.valid_losses))
@@ -108,16 +121,26 @@ def train(loaded: Loaded, pairs: Path, out: Path, *, validation: Path | None, re
     return out
 
 
-def recipe(path: Path | None, seed: int | None) -> Recipe:
-    """Read the recipe of an adapter, with another seed where one is given.
+def recipe(path: Path | None, seed: int | None, preset: str | None = None) -> Recipe:
+    """Read the recipe of an adapter: a preset, the fields of a file on top, and a seed on top of that.
+
+    Args:
+        path: YAML of the fields to change.
+        seed: in place of the recipe's own.
+        preset: a name of :data:`finetune.recipe.PRESETS`; None starts from the defaults.
+
+    Returns:
+        The recipe.
 
     Raises:
         InputError: the file cannot be read, or a field is unknown or out of range.
     """
-    from finetune.recipe import Recipe
+    from finetune.recipe import PRESETS, Recipe, read_fields
 
-    read = Recipe() if path is None else Recipe.read(path)
-    return read if seed is None else Recipe.of({**read.model_dump(), "seed": seed})
+    fields = PRESETS[preset].model_dump() if preset else {}
+    fields |= read_fields(path) if path else {}
+    fields |= {} if seed is None else {"seed": seed}
+    return Recipe.of(fields, name="recipe" if path is None else str(path))
 
 
 def texts_to_rewrite(text: str | None, source: str | None) -> list[str]:
@@ -187,6 +210,27 @@ def transfer(loaded: Loaded, adapter: Path, texts: Sequence[str], **settings: An
     for place, answer in zip(places, answers, strict=True):
         outputs[place] = answer
     return outputs
+
+
+def neutral(texts: Sequence[str], pivot: str) -> list[str]:
+    """Translate texts there and back by apertium before they are rewritten (round-trip-first, Liu & Koehn 2026).
+
+    Args:
+        texts: what is to be rewritten.
+        pivot: language of the round trip.
+
+    Returns:
+        The round trips, in order; a text that came back empty goes on as it was, and this is said.
+
+    Raises:
+        InputError: the engine or its language pair is not installed.
+    """
+    from finetune.neutralise import Apertium
+
+    trips = Apertium(pivot).round_trip(texts)
+    if lost := sum(bool(text.strip()) and not trip for text, trip in zip(texts, trips, strict=True)):
+        note(f"{lost} texts came back empty from the round trip and are rewritten as they are")
+    return [trip or text for text, trip in zip(texts, trips, strict=True)]
 
 
 def require_room(out: Path | None, command: str) -> None:

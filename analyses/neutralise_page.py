@@ -11,7 +11,7 @@ from finetune.leaks import RUN, leaking
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_PAPER = "Liu & Koehn 2026 report BLEU 20 to 24 and a style accuracy of 0.17 to 0.39 for neural trips through Chinese."
+_PAPER = "Liu & Koehn 2026 report BLEU 20 to 24 and style accuracy of 0.17 to 0.39 for neural trips through Chinese."
 _WHY = {
     "empty": "nothing came back",
     "copy": "they are copies",
@@ -60,8 +60,8 @@ def _strength_in_words(one: Mapping[str, Any]) -> str:
             f"{_percent(outside['original'])} of the originals and {_percent(outside['others'])} of other text"
         )
     return (
-        f"Of the wording, {times} by `{one['engine']}` keep{'s' if one['trips'] == 1 else ''} BLEU {bleu['value']:.1f} "
-        f"[{bleu['low']:.1f}, {bleu['high']:.1f}]; a judge tells both sides apart in "
+        f"Of the wording, {times} by `{one['engine']}` keep{'s' if one['trips'] == 1 else ''} BLEU "
+        f"{bleu['value']:.1f} [{bleu['low']:.1f}, {bleu['high']:.1f}]; a judge tells both sides apart in "
         f"{_percent(one['judge']['accuracy'])} of held-out cases{told}."
     )
 

@@ -67,6 +67,19 @@ class Others(StrEnum):
     kept = "kept"
 
 
+class Preset(StrEnum):
+    """Recipes by name, see :data:`finetune.recipe.PRESETS`."""
+
+    rtt_default = "rtt-default"
+    liu_koehn_2026 = "liu-koehn-2026"
+
+
+PresetName = Annotated[
+    Preset | None,
+    typer.Option("--preset", help="Recipe by name; --recipe changes fields of it.", show_default=False),
+]
+
+
 class EngineKind(StrEnum):
     """Translation engines."""
 
@@ -76,6 +89,10 @@ class EngineKind(StrEnum):
 
 Corpus = Annotated[
     Path, typer.Option(help="Styled text: JSONL, JSON, TSV, CSV, plain text, PubTator, or a folder of them.")
+]
+StyledCorpus = Annotated[
+    Path | None,
+    typer.Option(help="Styled text of any form that neutralise reads.", show_default=False),
 ]
 Pivots = Annotated[
     list[str] | None,
@@ -170,6 +187,33 @@ def pairs_of(given: list[str] | None, flag: str) -> dict[str, str]:
             raise DataError(f"{flag} {one}: write KEY=VALUE, each key once, as {flag} author=Dickens")
         found[key] = value
     return found
+
+
+def one_source(
+    corpus: Path | None, folder: Path | None, files: dict[str, Path | None]
+) -> dict[str, Path] | None:
+    """Refuse none or several answers to where pairs come from.
+
+    Args:
+        corpus: styled text.
+        folder: of pairs.
+        files: part -> file.
+
+    Returns:
+        The files, where these are the answer.
+
+    Raises:
+        DataError: none or several are given, or not all three files.
+    """
+    from geometry.checks import DataError
+
+    named = {part: path for part, path in files.items() if path is not None}
+    if sum(map(bool, (corpus, folder, named))) != 1 or 0 < len(named) < len(files):
+        raise DataError(
+            "give one of --corpus, --pairs, and "
+            f"{' with '.join(f'--{part}' for part in files)}: where the pairs are from"
+        )
+    return named or None
 
 
 def require_both(there: str | None, back: str | None) -> None:

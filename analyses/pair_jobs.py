@@ -11,7 +11,7 @@ from analyses.report import Report, plain, write
 from analyses.terminal import note, watched
 from finetune.folders import require_replaceable, whole_folder
 from finetune.leaks import leaking
-from finetune.pair_files import NOTE, Parts, dealt, write_lines, write_parts
+from finetune.pair_files import NOTE, Parts, dealt, part_files, write_lines, write_parts
 from geometry.checks import DataError, InputError
 from geometry.record_files import record_files
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from analyses.neutralise_run import NeutraliseRequest, Similarity
+    from analyses.style_run import StyleData
     from finetune.neutralise import Translator
     from finetune.passages import Fields
     from finetune.round_trips import TripStore
@@ -98,6 +99,27 @@ def pairs(
         write_parts(folder, parts)
     _tell(parts)
     return out
+
+
+def style_data(source: Path | dict[str, Path], facts: Path | None, *, name: str, quotable: bool) -> StyleData:
+    """Say which files a style run reads.
+
+    Args:
+        source: a folder of pairs, or the file of each part.
+        facts: cloze facts; None takes those that this project wrote.
+        name: of the style.
+        quotable: whether sentences may stand on the page.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: a file of the folder is missing.
+    """
+    from analyses.style_run import DATA, StyleData
+
+    files = source if isinstance(source, dict) else part_files(source)
+    return StyleData(name, **files, facts=facts or DATA / "facts.jsonl", quotable=quotable)
 
 
 def engines(

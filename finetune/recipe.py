@@ -213,3 +213,6 @@ class Recipe(BaseModel):
 
 LIU_KOEHN_2026 = Recipe(r=512, alpha=256, dropout=0.05)
 """What Liu & Koehn 2026 (arXiv 2602.15013) report; the rest, which they do not, is our default."""
+
+PRESETS = {"rtt-default": Recipe(r=16, alpha=32), "liu-koehn-2026": LIU_KOEHN_2026}
+"""Recipes by name, for training on round trips."""

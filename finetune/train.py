@@ -114,6 +114,7 @@ def train(
     recipe: Recipe,
     *,
     resume: bool = True,
+    examples: Callable[[Pair], Sequence[Pair]] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainResult:
     """Train a LoRA adapter to rewrite sources as targets, and write it as a PEFT folder.
@@ -131,6 +132,9 @@ def train(
         recipe: the numbers.
         resume: whether to use what an earlier run of the same request left. Without it, training starts
             anew; the adapter is the same.
+        examples: takes a pair and returns solved ones, which its prompt shows first, such as
+            :class:`finetune.shots.RandomShots`; those that do not fit are left out from the front. None
+            shows none. They bear no loss.
         progress: is told how far it is, about ten times between evaluations; ``print`` will do, and None
             is silence.
 
@@ -146,8 +150,9 @@ def train(
     require_causal(loaded.model)
     require_replaceable(out)
     limit = min(recipe.max_length, context_length(loaded.model), loaded.max_length)
-    train_rows, long_train = _rows(loaded, train_pairs, limit, "training")
-    valid_rows, long_valid = _rows(loaded, valid_pairs, limit, "validation")
+    shown = examples or (lambda pair: ())
+    train_rows, long_train = _rows(loaded, train_pairs, limit, shown, "training")
+    valid_rows, long_valid = _rows(loaded, valid_pairs, limit, shown, "validation")
     request = _request(loaded, recipe, train_rows, valid_rows)
     if resume and (done := _already_done(out, request)):
         return done
@@ -194,11 +199,19 @@ def discard_work(out: str | Path) -> None:
 
 
 def _rows(
-    loaded: Loaded, pairs: Sequence[Pair], limit: int, purpose: str
+    loaded: Loaded,
+    pairs: Sequence[Pair],
+    limit: int,
+    examples: Callable[[Pair], Sequence[Pair]],
+    purpose: str,
 ) -> tuple[list[Row], tuple[str, ...]]:
     rows, too_long = [], []
     for pair in pairs:
-        row = encode(loaded.tokenizer, pair.source, pair.target)
+        solved = [(one.source, one.target) for one in examples(pair)]
+        row = encode(loaded.tokenizer, pair.source, pair.target, solved)
+        while len(row[0]) > limit and solved:
+            solved = solved[1:]
+            row = encode(loaded.tokenizer, pair.source, pair.target, solved)
         if len(row[0]) > limit:
             too_long.append(pair.id)
         else:
