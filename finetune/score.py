@@ -39,6 +39,8 @@ class Score:
         items: the score of each item alone, shape (n,); NaN for an item that does not count.
         resampled: the score on each draw, shape (b,).
         draws: the draws, shape (b, n); two scores on the same draws may be compared.
+        counts: of each item, shape (n, k); what ``measure`` is computed from.
+        measure: takes counts summed over items, shape (k,), and returns the score.
         signature: of the software that computed it.
     """
 
@@ -49,6 +51,8 @@ class Score:
     items: NDArray[np.float64] = field(repr=False)
     resampled: NDArray[np.float64] = field(repr=False)
     draws: NDArray[np.int32] = field(repr=False)
+    counts: NDArray[np.generic] = field(repr=False)
+    measure: Callable[[NDArray[np.generic]], float] = field(repr=False)
     signature: str = ""
 
     @property
@@ -93,6 +97,45 @@ def bootstrap_draws(n: int, rng: np.random.Generator, *, times: int = 1000) -> N
     if n < 1:
         raise DataError("nothing to score: give at least one text")
     return rng.integers(n, size=(times, n), dtype=np.int32)
+
+
+def document_draws(
+    documents: Sequence[str], rng: np.random.Generator, *, times: int = 1000
+) -> NDArray[np.int32]:
+    """Draw whole documents with replacement: sentences of one document are not independent of each other.
+
+    Documents are drawn until they have as many items as there are, and the last one is cut there.
+
+    Args:
+        documents: the document of each item.
+        rng: source of chance.
+        times: number of draws, b.
+
+    Returns:
+        Item numbers, shape (b, n).
+
+    Raises:
+        DataError: there are no items.
+
+    Examples:
+        >>> draws = document_draws(["a", "a", "b", "b"], np.random.default_rng(0), times=50)
+        >>> draws.shape, bool(np.all(draws[:, ::2] + 1 == draws[:, 1::2]))
+        ((50, 4), True)
+    """
+    members: dict[str, list[int]] = {}
+    for item, document in enumerate(documents):
+        members.setdefault(document, []).append(item)
+    if not members:
+        raise DataError("nothing to score: give at least one text")
+    blocks = [np.array(items, dtype=np.int32) for items in members.values()]
+    sizes = np.array([len(block) for block in blocks])
+    most = -(-len(documents) // int(sizes.min()))
+    draws = np.empty((times, len(documents)), dtype=np.int32)
+    for row in draws:
+        chosen = rng.integers(len(blocks), size=most)
+        enough = int(np.searchsorted(np.cumsum(sizes[chosen]), len(documents))) + 1
+        row[:] = np.concatenate([blocks[i] for i in chosen[:enough]])[: len(documents)]
+    return draws
 
 
 def bleu(outputs: Sequence[str], references: Sequence[str], draws: NDArray[np.int32]) -> Score:
@@ -141,6 +184,31 @@ def chrf(outputs: Sequence[str], references: Sequence[str], draws: NDArray[np.in
     from sacrebleu.metrics import CHRF
 
     return _corpus_score("chrF", CHRF(), CHRF(), (outputs, references, draws))
+
+
+def mean_score(name: str, items: NDArray[np.float64], draws: NDArray[np.int32]) -> Score:
+    """Make a score that is the mean of its items.
+
+    Args:
+        name: what is measured.
+        items: of each item, shape (n,); NaN does not count.
+        draws: from :func:`bootstrap_draws` or :func:`document_draws`.
+
+    Returns:
+        The mean; NaN where no item counts.
+
+    Raises:
+        DataError: the draws are for another number of items.
+
+    Examples:
+        >>> mean_score("kept", np.array([1.0, np.nan, 0.0]), np.array([[0, 1, 2]])).value
+        0.5
+    """
+    if len(items) != draws.shape[1]:
+        raise DataError(f"{len(items)} items and draws for {draws.shape[1]}: these must be the same items")
+    counted = ~np.isnan(items)
+    counts = np.stack([np.where(counted, items, 0.0), counted.astype(np.float64)], axis=1)
+    return score_of_sums(name, counts, lambda sums: _share(*sums), draws)
 
 
 def numbers_kept(outputs: Sequence[str], sources: Sequence[str], draws: NDArray[np.int32]) -> Score:
@@ -220,7 +288,8 @@ def score_of_sums(
     """
     resampled = np.array([measure(counts[draw].sum(axis=0)) for draw in draws])
     items = np.array([measure(row) for row in counts])
-    return Score(name, measure(counts.sum(axis=0)), *_interval(resampled), items, resampled, draws)
+    whole = measure(counts.sum(axis=0))
+    return Score(name, whole, *_interval(resampled), items, resampled, draws, counts, measure)
 
 
 def _corpus_score(
@@ -240,7 +309,8 @@ def _corpus_score(
         sentence.sentence_score(o, [r]).score for o, r in zip(outputs, references, strict=True)
     ])
     signature = str(corpus.get_signature())
-    return Score(name, measure(counts.sum(axis=0)), *_interval(resampled), items, resampled, draws, signature)
+    whole = measure(counts.sum(axis=0))
+    return Score(name, whole, *_interval(resampled), items, resampled, draws, counts, measure, signature)
 
 
 def _require_same_length(outputs: Sequence[str], others: Sequence[str], draws: NDArray[np.int32]) -> None:
