@@ -49,7 +49,7 @@ class Rows:
 
     @classmethod
     def log(cls, n: int) -> Rows:
-        """About n rows, evenly spaced in log(index + 1); fewer where integers run out."""
+        """About n rows, evenly spaced in the logarithm; fewer where integers run out."""
         return cls(spaced=n)
 
     @classmethod
@@ -282,9 +282,9 @@ def _ranges(name: str, span: Span, texts: int, length: int) -> list[list[tuple[i
     if len(found) != texts:
         raise DataError(f"span {name!r}: given for {len(found)} texts, but the batch has {texts}")
     for ranges in found:
-        for first, last in ranges:
-            if last > length:
-                raise DataError(f"span {name!r}: ends at {last}, but the context has {length} tokens")
+        beyond = [last for _, last in ranges if last > length]
+        if beyond:
+            raise DataError(f"span {name!r}: ends at {beyond[0]}, but the context has {length} tokens")
     return found
 
 
