@@ -47,24 +47,26 @@ class _Direction:
         from transformers import MarianMTModel, MarianTokenizer
 
         local = Path(name).is_dir()
+        if local and not (Path(name) / "config.json").is_file():
+            raise _no_model(name)
         try:
             with quiet_transformers(), warnings.catch_warnings():
                 # sacremoses is optional: its state is written down in the details
                 warnings.filterwarnings("ignore", message=".*sacremoses.*")
                 tokenizer = MarianTokenizer.from_pretrained(name, local_files_only=local)
-                model = MarianMTModel.from_pretrained(name, local_files_only=local)
-            return cls(
-                model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu")), tokenizer, name
-            )
+                model, info = MarianMTModel.from_pretrained(
+                    name, local_files_only=local, output_loading_info=True
+                )
         except ImportError as error:
             raise InputError(
                 "Marian's tokenizer needs sentencepiece: pip install sentencepiece sacremoses"
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise ModelError(
-                f"{name}: no Marian model can be loaded from it; give a folder with config, weights, vocab.json, "
-                "source.spm and target.spm, or fetch the name first where there is a network: hf download NAME"
-            ) from error
+            raise _no_model(name) from error
+        if info["missing_keys"]:
+            raise _no_model(name)
+        place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(model.eval().to(place), tokenizer, name)
 
     def encode(self, sentence: str) -> list[int]:
         # A sentence that spells "</s>" must not be able to end itself, nor ">>fra<<" to choose a language.
@@ -195,6 +197,13 @@ class Marian:
             ):
                 answers[i] = text
         return answers
+
+
+def _no_model(name: str) -> ModelError:
+    return ModelError(
+        f"{name}: no Marian model can be loaded from it; give a folder with config, weights, vocab.json, source.spm "
+        "and target.spm, or fetch the name first where there is a network: hf download NAME"
+    )
 
 
 def _version(library: str) -> str | None:

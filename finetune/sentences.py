@@ -24,6 +24,7 @@ _END = re.compile(
     r"""(?P<mark>[.!?…]+)(?P<close>["'”’»)\]_*]*)(?=\s+(?P<next>\S+))|(?P<wide>[。！？]+[”’」』）]*)"""
 )
 _OPENING = "\"'“‘«([_*-—–"
+_INITIALS = re.compile(r"(?:[A-Z]\.)*[A-Z]")
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 
 
@@ -76,5 +77,4 @@ def _ends(before: str, mark: str, after: str) -> bool:
     if word.lower() in _BEFORE_A_NUMBER and first.isdigit():
         return False
     # An initial: J. Smith, and the last of J. R. R. or U.S.; but "It was I. He left."
-    initial = len(word) == 1 and word.isupper() and word != "I"
-    return not initial
+    return word == "I" or not _INITIALS.fullmatch(word)
