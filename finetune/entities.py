@@ -10,7 +10,9 @@ import re
 from collections import Counter
 
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
-_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+"""A run of letters, with apostrophes and hyphens inside."""
+
 _OPENED = re.compile(r"(?:^|[.!?:;…—–\-])[\s\"'“”‘’«»(\[]*$|[\"“‘«]\s*$")
 _OPENED_WITHIN = 12
 """Characters before a word that are looked at for the end of a sentence."""
@@ -40,7 +42,7 @@ def names(text: str) -> Counter[str]:
     if text.isupper():
         return Counter()
     found = []
-    for match in _WORD.finditer(text):
+    for match in WORD.finditer(text):
         word = re.sub(r"['’]s?$", "", match[0])
         if not word[:1].isupper() or word.split("'")[0].split("’")[0] in _NO_NAMES:
             continue
@@ -57,4 +59,4 @@ def words(text: str) -> list[str]:
         >>> words("Don't touch 3 well-kept hats!")
         ["don't", 'touch', 'well-kept', 'hats']
     """
-    return [word.lower() for word in _WORD.findall(text)]
+    return [word.lower() for word in WORD.findall(text)]
