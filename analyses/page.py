@@ -65,6 +65,9 @@ def alternative(figure: FigureSpec) -> str:
         "spectra": "Scree plots",
         "heat": "Heat map",
         "bars": "Bar chart",
+        "blocks": "Heat maps side by side",
+        "manifold": "Items in space",
+        "places": "Map",
     }
     label = figure.data.get("y_label") or figure.data.get("label")
     head = f"{kinds[figure.plot]}, {label}" if label else kinds[figure.plot]
@@ -142,6 +145,16 @@ def _series(figure: FigureSpec) -> list[tuple[str, list[float]]]:
         named = [(name, data[name]["y"]) for name in ("train", "validation") if data.get(name)]
     elif figure.plot == "heat":
         named = [("values", [value for row in data["values"] for value in row])]
+    elif figure.plot == "blocks":
+        named = [(panel["title"], [x for row in panel["values"] for x in row]) for panel in data["panels"]]
+    elif figure.plot == "places":
+        named = [("degrees north", [row[0] for row in data["true"]])]
+    elif figure.plot == "manifold":
+        named = [
+            (f"{panel['title']}, {axis}", [row[i] for row in panel["points"]])
+            for panel in data["panels"]
+            for i, axis in enumerate(data["axes"])
+        ]
     elif figure.plot == "spectra":
         named = [
             (f"{panel.get('title', '')} {one['name']}".strip(), one["values"])

@@ -1,0 +1,253 @@
+"""The place that was judged, closely: curves, spectra, probes, maps, and what the corpus adds."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from analyses.digits import digits
+from analyses.report import FigureSpec, Section, TableSpec
+from analyses.symmetry_words import SCORES, figure_name, place_name, title_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Facts = dict[str, Any]
+
+_AXES = ("mode 1", "mode 2", "mode 3")
+_UNITS = {"km": "median error, km", "steps": "mean error, steps", "proximity": "proximity error"}
+
+
+def closeup_section(concept: Facts) -> Section:
+    """What the cloud at the judged place looks like."""
+    name, close = concept["name"], concept["model"]["closeup"]
+    place = place_name(concept["model"]["at"])
+    link = close["link"]
+    text = [
+        f"At {place}, where the first modes stand out most: a place that was chosen, so read what is shown here with "
+        "the corrected p values above.",
+    ]
+    if link:
+        text.append(_link(link))
+    figures = [
+        _manifold(concept, 2), _manifold(concept, 3), _blocks(concept), _spectrum(concept), _modes(concept),
+        *_ranks(concept), *_map(concept),
+    ]  # fmt: skip
+    return Section(
+        f"{title_of(name)} in the model, closely",
+        tuple(text),
+        figures=tuple(one for one in figures if one),
+        tables=(_probe_table(concept), _matched_table(concept)),
+    )
+
+
+def _link(link: Facts) -> str:
+    low, high = digits(link["low"], places=2), digits(link["high"], places=2)
+    beyond = "more" if link["low"] > 0 else "less" if link["high"] < 0 else "no more than can be told"
+    return (
+        f"Does this corpus say more about the model than distance alone? Spearman with M* is "
+        f"{digits(link['corpus'], places=2)}, with nearness {digits(link['generic'], places=2)}; the gain "
+        f"{digits(link['gain'], places=2)} [{low}, {high}], from leaving out one item at a time: {beyond}."
+    )
+
+
+def _manifold(concept: Facts, dimensions: int) -> FigureSpec | None:
+    found = concept["model"]["closeup"]["manifold"]
+    if len(found["curve"][0]) < dimensions:
+        return None
+    sphere = concept["layout"] == "sphere"
+    curve = [row[:dimensions] for row in found["curve"]]
+    panels = [
+        {
+            "title": f"{side}: R² {digits(found[side]['r2'], places=2)}",
+            "points": [row[:dimensions] for row in found[side]["points"]],
+            "curve": curve,
+        }
+        for side in ("corpus", "model")
+    ]
+    beneath = "rings, joined to their items" if sphere else "thick grey line"
+    return FigureSpec(
+        figure_name(concept["name"], f"manifold-{dimensions}d"),
+        "manifold",
+        f"Leading {len(found['curve'][0])} components of `{concept['name']}` in the corpus (eigenvectors of M* over "
+        f"the items) and the model, turned and scaled onto the curve that the fitted kernel predicts ({beneath}); "
+        f"the first {dimensions} of its modes are drawn. R² of the fit over all {len(found['curve'][0])}.",
+        {
+            "panels": panels,
+            "labels": concept["corpus"]["items"],
+            "closed": concept["layout"] == "cycle",
+            "connected": not sphere,
+            "axes": list(_AXES[:dimensions]),
+        },
+    )
+
+
+def _blocks(concept: Facts) -> FigureSpec:
+    items = concept["corpus"]["items"]
+    return FigureSpec(
+        figure_name(concept["name"], "gram"),
+        "blocks",
+        f"How alike two items of `{concept['name']}` are to the corpus, the fitted kernel and the model, each less "
+        "its mean over pairs and in units of its standard deviation.",
+        {
+            "panels": [
+                {"title": "corpus M*", "values": _standardised(concept["corpus"]["block"])},
+                {"title": "kernel", "values": _standardised(concept["prediction"]["values"])},
+                {"title": "model", "values": concept["model"]["closeup"]["nearness"]},
+            ],
+            "labels": items,
+            "label": "likeness, standard deviations",
+        },
+    )
+
+
+def _standardised(matrix: Sequence[Sequence[float]]) -> list[list[float | None]]:
+    pairs = [x for i, row in enumerate(matrix) for x in row[i + 1 :]]
+    mean = sum(pairs) / len(pairs)
+    spread = math.sqrt(sum((x - mean) ** 2 for x in pairs) / len(pairs)) or 1.0
+    return [
+        [None if i == j else (x - mean) / spread for j, x in enumerate(row)] for i, row in enumerate(matrix)
+    ]
+
+
+def _spectrum(concept: Facts) -> FigureSpec:
+    found = concept["model"]["closeup"]["spectrum"]
+    cycle = concept["layout"] == "cycle"
+    what = "harmonic" if cycle else "component"
+    match = found["match_corpus"]
+    said = (
+        f" Cosine of model and corpus {digits(match['cosine'], places=2)}, where a flat profile has "
+        f"{digits(match['flat'], places=2)}."
+        if match
+        else ""
+    )
+    series = [
+        {"name": side, "values": found[key]}
+        for side, key in (("model", "model"), ("corpus M*", "corpus"), ("kernel", "kernel"))
+    ]
+    data: Facts = {
+        "layers": list(range(1, len(found["model"]) + 1)),
+        "series": series,
+        "x_label": what,
+        "y_label": "share of the variance",
+    }
+    if "null" in found:
+        data["null"] = found["null"] | {"name": "model, shuffled labels (95 %)"}
+    return FigureSpec(
+        figure_name(concept["name"], "spectrum"),
+        "by_layer",
+        f"Share of each {what} in the states of the model, in M* and in the fitted kernel.{said}",
+        data,
+    )
+
+
+def _modes(concept: Facts) -> FigureSpec:
+    found = concept["model"]["closeup"]["modes"]
+    return FigureSpec(
+        figure_name(concept["name"], "modes"),
+        "by_layer",
+        "Overlap of the leading k components with the leading k predicted modes, g(k), for whole groups of equal "
+        "eigenvalues: single modes of a group mean nothing.",
+        {
+            "layers": found["ends"],
+            "series": [{"name": side, "values": found[side]} for side in ("model", "corpus")],
+            "x_label": "number of modes k",
+            "y_label": "overlap g(k)",
+            "null": found["null"] | {"name": "model, shuffled labels (95 %)"},
+        },
+    )
+
+
+def _ranks(concept: Facts) -> list[FigureSpec]:
+    figures = []
+    for at, (folds, found) in enumerate(concept["model"]["closeup"]["probes"].items()):
+        if len(found["ranks"]) < 2:
+            continue
+        # the kernel may leave nothing at all, which a logarithmic axis cannot hold
+        least = 1e-4
+        predicted = [x if x > least else None for x in found["predicted"]]
+        figures.append(
+            FigureSpec(
+                figure_name(concept["name"], f"ranks-{at + 1}"),
+                "by_layer",
+                f"Held-out error of least squares on the leading components, {folds}, by their number, beside what "
+                "the fitted kernel predicts without noise (solved numerically) and probes for shuffled places.",
+                {
+                    "layers": found["ranks"],
+                    "series": [
+                        {"name": "model", "values": found["by_rank"]},
+                        {"name": "kernel, predicted", "values": predicted},
+                    ],
+                    "x_label": "components",
+                    "y_label": "error ε²",
+                    "log": True,
+                    "null": found["shuffled"] | {"name": "shuffled places (range of 19)"},
+                },
+            )
+        )
+    return figures
+
+
+def _map(concept: Facts) -> list[FigureSpec]:
+    found = concept["model"]["closeup"]["probes"]["random folds"]
+    if "decoded" not in found or concept["places"] is None:
+        return []
+    km = found["units"]["km"]
+    items = concept["corpus"]["items"]
+    return [
+        FigureSpec(
+            figure_name(concept["name"], "map"),
+            "places",
+            f"Where probes put {len(items)} items of `{concept['name']}`, each left out of its own probe. Median "
+            f"error {digits(km['value'], places=0)} km; for shuffled places {digits(km['null']['low'], places=0)} to "
+            f"{digits(km['null']['high'], places=0)} km.",
+            {
+                "labels": items,
+                "true": concept["places"],
+                "decoded": [_degrees(row) for row in found["decoded"]],
+                "named": [round(at * (len(items) - 1) / 9) for at in range(10)],
+            },
+        )
+    ]
+
+
+def _degrees(point: Sequence[float]) -> list[float]:
+    x, y, z = point
+    return [math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))]
+
+
+def _probe_table(concept: Facts) -> TableSpec:
+    rows = []
+    for folds, found in concept["model"]["closeup"]["probes"].items():
+        rows.append((folds, "error ε²", _with_null(found["error"])))
+        rows += [(folds, _UNITS[unit], _with_null(record)) for unit, record in found["units"].items()]
+        rows.append((
+            folds,
+            "R² of each coordinate",
+            ", ".join(digits(x, places=2) for x in found["by_target"]),
+        ))
+    return TableSpec(
+        "Probes with nested cross-validation. The null is the same probe for shuffled places. Proximity is the share "
+        "of other items that are predicted nearer to an item's place than itself, 0.5 by chance.",
+        ("folds", "measure", "value"),
+        tuple(rows),
+    )
+
+
+def _matched_table(concept: Facts) -> TableSpec:
+    rows = [
+        (SCORES[score], _with_null(record))
+        for score, record in concept["model"]["closeup"]["matched"].items()
+    ]
+    return TableSpec(
+        "Shape or mere spectrum? The null are clouds with the same principal variances along random directions.",
+        ("score", "value"),
+        tuple(rows),
+    )
+
+
+def _with_null(record: Facts) -> Facts:
+    null = record.get("null")
+    if null is None:
+        return {"value": record["value"]}
+    return {"value": record["value"], "null": {"low": null["low"], "high": null["high"]}, "p": null["p"]}

@@ -1,0 +1,80 @@
+"""How the pages of symmetry call things: scores, positions, verdicts."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from analyses.digits import digits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCORES = {
+    "alignment": "overlap with the predicted first modes",
+    "first": "share of the first harmonic",
+    "isotropy": "roundness of the first harmonic",
+    "curve": "R² of the predicted curve",
+    "nearness": "Spearman with nearness",
+    "partial": "the same beyond spelling, frequency and tokens",
+    "corpus": "Spearman with M* of the corpus",
+}
+"""Scores as axes call them."""
+
+
+def layer_name(layer: int) -> str:
+    """Call a layer.
+
+    Examples:
+        >>> layer_name(-1), layer_name(3)
+        ('the embedding output', 'layer 3')
+    """
+    return "the embedding output" if layer < 0 else f"layer {layer}"
+
+
+def place_name(at: Mapping[str, Any]) -> str:
+    """Call a position at a layer.
+
+    Examples:
+        >>> place_name({"position": "item end", "layer": 3})
+        'item end, layer 3'
+    """
+    return f"{at['position']}, {layer_name(at['layer'])}"
+
+
+def figure_name(concept: str, what: str) -> str:
+    """Name the file of a figure.
+
+    Examples:
+        >>> figure_name("US_states", "map")
+        'us-states-map'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", f"{concept} {what}".lower()).strip("-")
+
+
+def title_of(concept: str) -> str:
+    """Call a concept in a heading.
+
+    Examples:
+        >>> title_of("us_states")
+        'us states'
+    """
+    return concept.replace("_", " ")
+
+
+def failures(verdict: Mapping[str, Any]) -> str | None:
+    """Say which gates failed, with their numbers; None where none did."""
+    said = [f"{gate['name']}: {gate['because']}" for gate in verdict["gates"] if not gate["passed"]]
+    return "; ".join(said) or None
+
+
+def against(record: Mapping[str, Any]) -> str:
+    """Write a number beside the band of its null.
+
+    Examples:
+        >>> against({"value": 0.5, "null": {"low": 0.1, "high": 0.2}})
+        '0.50 (shuffled 0.10 to 0.20)'
+    """
+    null = record["null"]
+    low, high = digits(null["low"], places=2), digits(null["high"], places=2)
+    return f"{digits(record['value'], places=2)} (shuffled {low} to {high})"
