@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from finetune.facts import Fact
+    from finetune.gates import Answers
     from finetune.pairs import Pair
     from finetune.patched_likelihoods import Likelihoods
 
@@ -98,7 +99,7 @@ class Exam:
         items = dict(zip(DAMAGE, (lost[:, :n], far[:, :n], far[:, n:]), strict=True))
         return {metric: self._averaged(values, DAMAGE[metric]) for metric, values in items.items()}
 
-    def means(self, likelihoods: Likelihoods) -> dict[str, NDArray[np.float64]]:
+    def means(self, likelihoods: Likelihoods | Answers) -> dict[str, NDArray[np.float64]]:
         """Score the answers.
 
         Args:
@@ -106,15 +107,17 @@ class Exam:
 
         Returns:
             Metric of :data:`METRICS` -> (C, 1 + draws): its mean over the items, and over each draw of
-            documents.
+            documents. Without facts, the style alone.
         """
         n = 2 * len(self.pairs)
         per_token = (likelihoods.sums[:, :n] / likelihoods.tokens[:n]).reshape(-1, len(self.pairs), 2)
+        items = {"style": per_token[..., 0] - per_token[..., 1]}
+        if not self.facts:
+            return {"style": self._averaged(items["style"], "style")}
         counts = [1 + len(f.foils) for f in self.facts]
         asked = np.split(likelihoods.sums[:, n:], np.cumsum(counts)[:-1], axis=1)
         margins = np.stack([a[:, 0] - a[:, 1:].max(axis=1) for a in asked], axis=1)
-        items = {"style": per_token[..., 0] - per_token[..., 1], "fact margin": margins}
-        items["fact share"] = (margins > 0).astype(np.float64)
+        items |= {"fact margin": margins, "fact share": (margins > 0).astype(np.float64)}
         return {metric: self._averaged(values, METRICS[metric]) for metric, values in items.items()}
 
     def _averaged(self, items: NDArray[np.float64], group: str) -> NDArray[np.float64]:

@@ -116,7 +116,7 @@ class _Read:
         sides, logits = [], []
         for name in (BASE, ADAPTER):
             with _as(attached, name), _block_answers(attached, layers) as answers:
-                logits.append(_logits(attached, batch, 1))
+                logits.append(asked_logits(attached, batch, 1))
             sides.append(dict(answers))
         streams = {layer: tuple(_stream(side[layer]) for side in sides) for layer in layers}
         first = sides[0][layers[0]] if layers else None
@@ -147,7 +147,7 @@ class _Read:
         edits = {i: self._edit(patches, i) for i in above}
         model = attached.model
         with _as(attached, name), resumed_after(model, layer, output), edited_stream(model, edits):
-            return _logits(attached, self.batch, len(patches))
+            return asked_logits(attached, self.batch, len(patches))
 
     def _edit(self, patches: Sequence[Patch], layer: int) -> Callable[[Tensor], Tensor]:
         def edit(stream: Tensor) -> Tensor:
@@ -173,8 +173,17 @@ class _Read:
         return torch.stack([likely, crossed - own]).double().cpu().numpy()
 
 
-def _logits(attached: Attached, batch: Packed, copies: int) -> Tensor:
-    """Logits at the places that predict answers, (copies, N, vocabulary)."""
+def asked_logits(attached: Attached, batch: Packed, copies: int) -> Tensor:
+    """Run a batch through copies of a model and ask the head at the places that predict answers alone.
+
+    Args:
+        attached: the attached adapter; copies differ by what hooks do to their rows.
+        batch: R rows and the N places that predict answers.
+        copies: the batch is repeated as often, row blocks in order.
+
+    Returns:
+        Logits (copies, N, vocabulary), float32.
+    """
 
     def choose(_: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # the head is as dear as two blocks, and most places are not asked for
