@@ -62,9 +62,10 @@ def train(
     ] = None,
     preset: options.PresetName = None,
     recipe: RecipeFile = None,
-    shots: Annotated[
-        int, typer.Option(help="Solved pairs, drawn by chance, that each prompt shows first.", min=0)
-    ] = 0,
+    shots: Annotated[int, typer.Option(help="Solved pairs that each prompt shows first.", min=0)] = 0,
+    examples: Annotated[
+        options.Examples, typer.Option(help="Those of --shots: drawn by chance, or with the likest target.")
+    ] = options.Examples.random,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's own.")] = None,
     dtype: Dtype = "float32",
     device: Device = None,
@@ -79,7 +80,8 @@ def train(
 
     model = options.load(base, dtype=dtype, device=device, revision=revision)
     chosen = jobs.recipe(recipe, seed, preset and preset.value)
-    print(jobs.train(model, pairs, out, validation=validation, recipe=chosen, shots=shots))
+    shown = jobs.shots(examples.value, shots)
+    print(jobs.train(model, pairs, out, validation=validation, recipe=chosen, examples=shown))
 
 
 @app.command(epilog=example('repgeo transfer --base embedded --adapter runs/ornate "The dog ran home."'))
@@ -555,6 +557,71 @@ def compare(
     jobs.require_room(out, "compare")
     families = [options.places(given) for given in seeds or []]
     options.show_page(jobs.compare(runs, families, out), as_json=json)
+
+
+@app.command(epilog=example("repgeo needle --model embedded --task haystack --lengths 256,512,1024"))
+def needle(
+    model: Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")],
+    task: Annotated[options.Task, typer.Option(help="What hides the needle.")],
+    lengths: Annotated[
+        str | None, typer.Option(help="Tokens of the contexts, as 512,1024.", show_default=False)
+    ] = None,
+    pieces: Annotated[
+        str | None, typer.Option(help="Documents or records of the contexts, as 10,20,30.", show_default=False)
+    ] = None,
+    depths: Annotated[str, typer.Option(help="Shares of the filler before the needle.")] = "0,0.25,0.5,0.75,1",
+    prompts: Annotated[int, typer.Option(help="Questions; intervals are over them.", min=2)] = 12,
+    adapter: Annotated[Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)] = None,
+    filler: Annotated[
+        options.Hiding | None,
+        typer.Option(help="Plain text, facts of another kind, or rivals. Default neutral; kv has rivals.",
+                     show_default=False),
+    ] = None,
+    needles: Annotated[int, typer.Option(help="Parts of the answer, each apart.", min=1, max=8)] = 1,
+    spacing: Annotated[float, typer.Option(help="Spread of several needles: 0 side by side, 1 to the end.")] = 0.0,
+    question: Annotated[options.Asked, typer.Option(help="Where the question stands.")] = options.Asked.last,
+    data: Annotated[
+        Path | None, typer.Option(help="File of Lost in the Middle, for kv or documents.", show_default=False)
+    ] = None,
+    haystack: Annotated[
+        Path | None, typer.Option(help="Corpus whose sentences are the filler.", show_default=False)
+    ] = None,
+    write: Annotated[int, typer.Option(help="Longest written answer in tokens; 0 for none.", min=0)] = 16,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/needle/<run id>.")
+    ] = None,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Ask for facts hidden in long contexts, by length and depth.
+
+    Options are scored by likelihood, beside the same question without its needle; what is written, and how
+    often that is no answer, stands apart. Heads that look at the needle are read in the same passes.
+    """
+    from analyses import jobs, long_context_jobs
+    from analyses.needle_run import NeedleRequest
+    from finetune.needle_layout import Place
+
+    jobs.require_room(out, "needle")
+    told = long_context_jobs.Told(
+        task.value, filler and filler.value, needles, prompts, data, haystack, seed
+    )
+    by_pieces = options.one_of(lengths, pieces)
+    request = NeedleRequest(
+        long_context_jobs.cases(told),
+        long_context_jobs.ascending(pieces or lengths, "--pieces" if by_pieces else "--lengths", int),
+        long_context_jobs.ascending(depths, "--depths", float),
+        spacing=spacing,
+        question=Place(question.value),
+        write=write,
+        pieces=by_pieces,
+        seed=seed,
+    )
+    loaded = options.load(model, dtype=dtype, device=device, revision=revision)
+    options.show_page(long_context_jobs.needle(loaded, adapter, told, request, out), as_json=json)
 
 
 @app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))

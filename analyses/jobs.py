@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from analyses.count_run import CountRequest
     from analyses.style_run import StyleData
     from analyses.weight_report import WeightRequest
+    from finetune.pairs import Pair
     from finetune.progress import Progress
     from finetune.recipe import Recipe
     from finetune.transfer import Sampling
@@ -72,7 +73,13 @@ def pretrain(corpora: list[str], out: Path, *, recipe: Path | None, pivot: str) 
 
 
 def train(
-    loaded: Loaded, pairs: Path, out: Path, *, validation: Path | None, recipe: Recipe, shots: int = 0
+    loaded: Loaded,
+    pairs: Path,
+    out: Path,
+    *,
+    validation: Path | None,
+    recipe: Recipe,
+    examples: Callable[[Sequence[Pair], int], Callable[[Pair], Sequence[Pair]]] | None = None,
 ) -> Path:
     """Train an adapter and draw its loss curve; see :func:`finetune.train.train`.
 
@@ -83,7 +90,8 @@ def train(
         validation: JSONL of pairs to measure on; None sets a tenth of the documents apart, by the recipe's
             seed.
         recipe: the numbers.
-        shots: solved examples, drawn by chance from the training pairs, that each prompt shows.
+        examples: takes the training pairs and the recipe's seed, and returns what finds the solved examples of
+            a pair, see :func:`shots`; None shows none.
 
     Returns:
         The adapter's folder.
@@ -91,7 +99,6 @@ def train(
     Raises:
         InputError: see :func:`finetune.train.train`.
     """
-    from finetune.shots import RandomShots
     from finetune.train import train
 
     read = read_pairs(pairs)
@@ -103,7 +110,7 @@ def train(
         held_out = read_pairs(validation)
         refusals(validation, held_out.refused)
         parts = {"train": read.pairs, "validation": held_out.pairs}
-    examples = RandomShots(parts["train"], shots, recipe.seed)
+    shown = examples(parts["train"], recipe.seed) if examples else None
     with watched("training") as show:
         result = train(
             loaded,
@@ -111,7 +118,7 @@ def train(
             parts["validation"],
             out,
             recipe,
-            examples=examples,
+            examples=shown,
             progress=_training(show),
         )
     if result.too_long:
@@ -119,6 +126,26 @@ def train(
     _draw_losses(out, train=_curve(result.train_losses), validation=_curve(result.valid_losses))
     note(f"validation loss {result.loss_before:.3f} before, {result.loss_after:.3f} after (nats a token)")
     return out
+
+
+def shots(kind: str, k: int) -> Callable[[Sequence[Pair], int], Callable[[Pair], Sequence[Pair]]] | None:
+    """Say how prompts of a training run get their solved examples.
+
+    Args:
+        kind: ``random``, drawn by chance; or ``similar``, those with the most similar targets.
+        k: examples for each pair.
+
+    Returns:
+        A function of the training pairs and a seed; None for no examples.
+    """
+    from finetune.retrieve import Bm25, ExampleBank, SimilarShots
+    from finetune.shots import RandomShots
+
+    if not k:
+        return None
+    if kind == "random":
+        return lambda pairs, seed: RandomShots(pairs, k, seed)
+    return lambda pairs, _: SimilarShots(ExampleBank(pairs, Bm25.of([p.target for p in pairs])), k)
 
 
 def recipe(path: Path | None, seed: int | None, preset: str | None = None) -> Recipe:

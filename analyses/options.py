@@ -80,6 +80,37 @@ PresetName = Annotated[
 ]
 
 
+class Examples(StrEnum):
+    """Which solved pairs a prompt shows."""
+
+    random = "random"
+    similar = "similar"
+
+
+class Task(StrEnum):
+    """What hides a needle."""
+
+    kv = "kv"
+    haystack = "haystack"
+    documents = "documents"
+
+
+class Hiding(StrEnum):
+    """Kinds of filler."""
+
+    neutral = "neutral"
+    same = "same"
+    rival = "rival"
+
+
+class Asked(StrEnum):
+    """Where a question stands."""
+
+    last = "last"
+    first = "first"
+    both = "both"
+
+
 class EngineKind(StrEnum):
     """Translation engines."""
 
@@ -338,6 +369,19 @@ def places(given: str) -> tuple[int, ...]:
         return tuple(int(part) for part in given.split(","))
     except ValueError:
         raise DataError(f"--seeds {given}: write places of runs such as 1,2") from None
+
+
+def one_of(lengths: str | None, pieces: str | None) -> bool:
+    """Tell whether contexts are measured in pieces.
+
+    Raises:
+        DataError: both or neither of ``--lengths`` and ``--pieces`` are given.
+    """
+    from geometry.checks import DataError
+
+    if (lengths is None) == (pieces is None):
+        raise DataError("give the size of the contexts as --lengths in tokens or as --pieces, one of them")
+    return pieces is not None
 
 
 def show_page(page: Path, *, as_json: bool) -> None:
