@@ -90,7 +90,7 @@ class Halved:
         if value is None:
             return None
         drawn = [_between(means, chance) for means in self.draws.T]
-        return _interval(value, np.array([d for d in drawn if d is not None]), -np.inf, np.inf)
+        return hull_interval(value, np.array([d for d in drawn if d is not None]), -np.inf, np.inf)
 
 
 def permuted_overlap(
@@ -189,7 +189,25 @@ def intervals(
     _require(one, other)
     drawn = [_sums(_again((n, s.blocks), rng), s.second) for s in (one, other)]
     values, draws = _alike(one.moment[None], other.moment[None], k), _alike(*drawn, k)
-    return {name: _interval(float(values[name][0]), draws[name], 0.0, 1.0) for name in values}
+    return {name: hull_interval(float(values[name][0]), draws[name], 0.0, 1.0) for name in values}
+
+
+def hull_interval(value: float, draws: Array, lowest: float, highest: float) -> Interval:
+    """The hull of the percentile interval and of its mirror image about the value, within bounds.
+
+    Args:
+        value: of the sample itself.
+        draws: of resamples, shape (n,).
+        lowest: that the number can be.
+        highest: that it can be.
+
+    Examples:
+        >>> hull_interval(0.5, np.array([0.25, 0.25]), 0.0, 1.0)
+        Interval(value=0.5, low=0.25, high=0.75)
+    """
+    low, high = np.quantile(draws, [0.025, 0.975])
+    ends = np.clip([min(low, 2 * value - high), max(high, 2 * value - low)], lowest, highest)
+    return Interval(value, *ends.tolist())
 
 
 def _require(one: BlockStats, other: BlockStats) -> None:
@@ -273,10 +291,3 @@ def _halves(
 def _between(means: Array, chance: float) -> float | None:
     first, second, across = means.tolist()
     return between_chance_and_ceiling(across, chance=chance, ceiling=float(np.sqrt(first * second)))
-
-
-def _interval(value: float, draws: Array, lowest: float, highest: float) -> Interval:
-    """The hull of the percentile interval and of its mirror image about the value, within bounds."""
-    low, high = np.quantile(draws, [0.025, 0.975])
-    ends = np.clip([min(low, 2 * value - high), max(high, 2 * value - low)], lowest, highest)
-    return Interval(value, *ends.tolist())
