@@ -83,7 +83,10 @@ class Call:
     def queries(self, item: int, heads: slice, rows: Tensor) -> Tensor:
         """(h, g * R, D) float32 queries of these key heads, scaled; ``rows`` are local indices."""
         first, last = heads.start * self.group, heads.stop * self.group
-        chosen = self.query[item, first:last].index_select(1, rows).float() * self.scale
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        # neighbouring rows are a view; an index would first copy all queries
+        mine = slice(start, stop) if stop - start == len(rows) else rows
+        chosen = self.query[item, first:last, mine].float() * self.scale
         return chosen.reshape(heads.stop - heads.start, -1, chosen.shape[-1])
 
     def scores(self, queries: Tensor, item: int, heads: slice, start: int, stop: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -183,6 +183,8 @@ class Plan:
         rows: (R,), chosen rows below the length.
         measure: how finely.
         salt: seed of the random subsets.
+        sinks: for each text, the keys that are sinks.
+        orders: (text, first key, last key) -> random subsets of a tile, kept for other rows and layers.
     """
 
     length: int
@@ -195,6 +197,7 @@ class Plan:
     measure: Measure
     salt: int
     sinks: list[list[tuple[int, int]]] = field(repr=False, default_factory=list)
+    orders: dict[tuple[int, int, int], Any] = field(repr=False, default_factory=dict)
 
     @classmethod
     def of(

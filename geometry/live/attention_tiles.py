@@ -49,6 +49,7 @@ def read_rows(call: Call, plan: Plan) -> LayerAttention | None:
     at_once = max(1, min(128, plan.measure.tile[0] // call.group))
     heads_at_once = max(1, plan.measure.tile[0] // (call.group * at_once))
     for item in range(call.query.shape[0]):
+        norms = torch.linalg.vector_norm(call.value[item].float(), dim=-1)
         for first in range(0, len(local), at_once):
             chosen = rows[first : first + at_once]
             tiles = list(_tiles(call, plan, item, chosen))
@@ -58,7 +59,7 @@ def read_rows(call: Call, plan: Plan) -> LayerAttention | None:
                 continue
             for head in range(0, call.key.shape[1], heads_at_once):
                 heads = slice(head, min(head + heads_at_once, call.key.shape[1]))
-                block = _block(call, plan, item, heads, chosen, tiles)
+                block = _block(call, plan, item, heads, chosen, tiles, norms[heads])
                 own = slice(heads.start * call.group, heads.stop * call.group)
                 for name, array in block.items():
                     found[name][item, own, part] = array
@@ -74,7 +75,9 @@ class _Tile:
         added: biases of the same shape, or None.
         pieces: (segment, from, to) within the tile.
         distance: (R, K) |query - key| where keys lie ahead of rows, else None: it is then linear in the key.
-        bucket: the one distance bucket of the tile, or (R, K) which.
+        bucket: the nearest distance bucket of the tile.
+        beyond: (R, K), 1 where a key lies in the next bucket, if the tile has two of them.
+        which: (R, K), the bucket of each key, if it has more.
         order: keys of the random subsets, the rarest first, and how many each band has.
     """
 
@@ -84,7 +87,9 @@ class _Tile:
     added: Tensor | None
     pieces: list[tuple[int, int, int]]
     distance: Tensor | None
-    bucket: int | Tensor
+    bucket: int
+    beyond: Tensor | None
+    which: Tensor | None
     order: Tensor | None
     bands: list[int]
 
@@ -105,29 +110,35 @@ def _tiles(call: Call, plan: Plan, item: int, rows: Tensor) -> Iterator[_Tile]:
         ahead = queries.min() < stop - 1 + base
         near = 0 if ahead and queries.max() >= start + base else int(away.min())
         inner = np.searchsorted(plan.edges, [near, int(away.max())], side="right") - 1
-        distance = None
-        bucket: int | Tensor = int(inner[0])
+        distance = beyond = which = None
         if ahead or inner[0] != inner[1]:
             keys = torch.arange(start, stop, device=rows.device) + base
-            exact = (rows[:, None] + call.sight.first_query - keys).abs()
-            distance = exact.float() if ahead else None
-            if inner[0] != inner[1]:
-                edges = torch.from_numpy(plan.edges).to(rows.device)
-                bucket = torch.searchsorted(edges, exact, right=True) - 1
+            exact = (rows[:, None] + call.sight.first_query - keys).abs().float()
+            distance = exact if ahead else None
+            if inner[1] - inner[0] == 1:
+                beyond = (exact >= int(plan.edges[inner[1]])).float()
+            elif inner[0] != inner[1]:
+                # the exponent of a distance is the number of its bucket
+                which = torch.frexp(exact).exponent.clamp_(max=len(plan.edges) - 1).long()
         order, bands = _order(plan, item, start + base, stop + base)
         yield _Tile(
             start, stop, None if part.seen is None else part.seen.float(), part.added,
-            plan.pieces(start + base, stop + base), distance, bucket,
+            plan.pieces(start + base, stop + base), distance, int(inner[0]), beyond, which,
             None if order is None else order.to(rows.device), bands,
         )  # fmt: skip
 
 
 def _order(plan: Plan, item: int, start: int, stop: int) -> tuple[Tensor | None, list[int]]:
+    """Keys of the random subsets within a tile, the rarest first, and how many each band has."""
     if not plan.measure.subsets:
         return None, []
-    levels = plan.levels(item, start, stop)
-    order = np.argsort(-levels, kind="stable")[: np.count_nonzero(levels)]
-    return torch.from_numpy(order), [int((levels == d).sum()) for d in range(plan.measure.subsets, 0, -1)]
+    known = plan.orders.get((item, start, stop))
+    if known is None:
+        levels = plan.levels(item, start, stop)
+        order = np.argsort(-levels, kind="stable")[: np.count_nonzero(levels)]
+        bands = [int((levels == depth).sum()) for depth in range(plan.measure.subsets, 0, -1)]
+        known = plan.orders[item, start, stop] = torch.from_numpy(order), bands
+    return known
 
 
 def _empty(call: Call, plan: Plan, n: int) -> dict[str, NDArray[Any]]:
@@ -157,8 +168,13 @@ def _count(found: dict[str, NDArray[Any]], plan: Plan, item: int, part: slice, t
     segments = np.zeros((n, len(plan.cuts)), np.int64)
     bands = np.zeros((n, plan.measure.subsets), np.int64)
     for tile in tiles:
+        if tile.seen is None:
+            for segment, start, stop in tile.pieces:
+                segments[:, segment] += stop - start
+            bands += np.array(tile.bands, np.int64)
+            continue
         # a mask that differs between heads is counted for the first of them
-        seen = torch.ones(n, tile.stop - tile.start) if tile.seen is None else tile.seen[0, 0].cpu()
+        seen = tile.seen[0, 0].cpu()
         for segment, start, stop in tile.pieces:
             segments[:, segment] += seen[:, start:stop].sum(dim=-1).long().numpy()
         if tile.order is not None:
@@ -183,6 +199,7 @@ class _Sums:
         self.u: list[Tensor] = []
         self.norms: list[Tensor] = []
         self.distances: list[Tensor] = []
+        self.buckets: list[tuple[int, int]] = []
         self.subsets: list[Tensor] = []
         self.top: list[tuple[Tensor, Tensor]] = []
 
@@ -191,11 +208,10 @@ class _Sums:
 
 
 def _block(
-    call: Call, plan: Plan, item: int, heads: slice, rows: Tensor, tiles: list[_Tile]
+    call: Call, plan: Plan, item: int, heads: slice, rows: Tensor, tiles: list[_Tile], norms: Tensor
 ) -> dict[str, NDArray[np.float64]]:
     """All numbers of some rows of some heads: name -> (h * g, R) or (h * g, R, width)."""
     queries = call.queries(item, heads, rows)
-    norms = torch.linalg.vector_norm(call.value[item, heads].float(), dim=-1)
     sums = _Sums()
     for tile in tiles:
         s = call.scores(queries, item, heads, tile.start, tile.stop)
@@ -254,7 +270,7 @@ def _add(
     weighted = weighted.view(-1, width)
     sums.norms += [weighted[:, start:stop].sum(dim=-1) for _, start, stop in tile.pieces]
     sums.rows["far"].append(_far(p.view(h * g, r, width), y.view(h * g, r, width), z, tile, rows, call))
-    sums.distances.append(_near(p.view(h * g, r, width), z, tile, len(plan.edges)))
+    _near(sums, p.view(h * g, r, width), y.view(h * g, r, width), z, tile, len(plan.edges))
 
 
 def _far(p: Tensor, scratch: Tensor, z: Tensor, tile: _Tile, rows: Tensor, call: Call) -> Tensor:
@@ -267,32 +283,52 @@ def _far(p: Tensor, scratch: Tensor, z: Tensor, tile: _Tile, rows: Tensor, call:
     return (first * z.view(p.shape[:2]) - within).view(-1)
 
 
-def _near(p: Tensor, z: Tensor, tile: _Tile, n: int) -> Tensor:
-    """Sums of weights by distance bucket, (N, E)."""
-    found = torch.zeros(*p.shape[:2], n, device=p.device)
-    if isinstance(tile.bucket, int):
-        found[..., tile.bucket] = z.view(p.shape[:2])
+def _near(sums: _Sums, p: Tensor, scratch: Tensor, z: Tensor, tile: _Tile, n: int) -> None:
+    """Sums of weights by distance bucket: columns of N rows, each with its tile and bucket."""
+    number = len(sums.rows["shift"]) - 1
+    if tile.which is not None:
+        found = torch.zeros(*p.shape[:2], n, device=p.device)
+        found.scatter_add_(-1, tile.which.expand(p.shape), p)
+        sums.distances += found.view(-1, n).unbind(dim=-1)
+        sums.buckets += [(number, bucket) for bucket in range(n)]
+    elif tile.beyond is not None:
+        for bucket, share in ((tile.bucket, 1 - tile.beyond), (tile.bucket + 1, tile.beyond)):
+            sums.distances.append(torch.mul(p, share, out=scratch).sum(dim=-1).view(-1))
+            sums.buckets.append((number, bucket))
     else:
-        found.scatter_add_(-1, tile.bucket.expand(p.shape), p)
-    return found.view(-1, n)
+        sums.distances.append(z)
+        sums.buckets.append((number, tile.bucket))
 
 
 def _top(x: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Largest of each fold of columns, and the k largest logits of each row with their columns.
+    """Largest of each fold of columns; the k largest logits of each row, unsorted; the column of the largest.
 
     The columns are folded eight deep: the k largest lie in the k folds of largest maximum, so a row of 512
     is searched in two short steps.
     """
     n, width = x.shape
     if width % _FOLD or width // _FOLD < k:
-        values, where = x.topk(min(k, width), dim=-1)
-        return x, values, where
+        return x, _largest_of(x, min(k, width)), x.argmax(dim=-1)
     folded = x.view(n, _FOLD, -1).amax(dim=1)
     columns = width // _FOLD
-    best = folded.max(dim=-1, keepdim=True)[1] if k == 1 else folded.topk(k, dim=-1, sorted=False)[1]
+    best = _where_largest(folded, k)
     candidates = (best[:, None] + columns * torch.arange(_FOLD, device=x.device)[:, None]).view(n, -1)
-    values, at = x.gather(1, candidates).topk(k, dim=-1)
-    return folded, values, candidates.gather(1, at)
+    picked = x.gather(1, candidates)
+    at = picked.max(dim=-1, keepdim=True)[1]
+    return folded, _largest_of(picked, k), candidates.gather(1, at)[:, 0]
+
+
+def _where_largest(x: Tensor, k: int) -> Tensor:
+    if x.device.type != "cpu":
+        return x.topk(k, dim=-1, sorted=False)[1]
+    # numpy partitions with vector instructions, several times faster than topk
+    return torch.from_numpy(np.argpartition(x.numpy(), -k, axis=-1)[:, -k:])
+
+
+def _largest_of(x: Tensor, k: int) -> Tensor:
+    if x.device.type != "cpu":
+        return x.topk(k, dim=-1, sorted=False)[0]
+    return torch.from_numpy(np.partition(x.numpy(), -k, axis=-1)[:, -k:])
 
 
 def _merge(sums: _Sums, call: Call, plan: Plan, item: int, heads: slice) -> dict[str, NDArray[np.float64]]:
@@ -314,12 +350,14 @@ def _merge(sums: _Sums, call: Call, plan: Plan, item: int, heads: slice) -> dict
     segments = [(own * part) @ by_segment for part in (z, u + moved * z, norms)]
     whole = np.where(has, segments[0].sum(axis=-1), 1.0)
     distances = torch.stack(sums.distances, dim=-1).double().cpu().numpy()
+    near_tile, near_bucket = np.array(sums.buckets).T
+    by_bucket = (near_bucket[:, None] == np.arange(len(plan.edges))).astype(float)
     found = {name: getattr(rows, name) for name in SCALARS if hasattr(rows, name)}
     found |= {
         "mean_distance": (c * row["far"]).sum(axis=-1) / whole,
         "value_norm": segments[2].sum(axis=-1) / whole,
         "positions": segments[0] @ plan.buckets.T / whole[:, None],
-        "distances": np.einsum("net,nt->ne", distances, c) / whole[:, None],
+        "distances": (c[:, near_tile] * distances) @ by_bucket / whole[:, None],
     }
     if call.sinks is not None:
         found |= _learned(found, has, call, heads)
@@ -343,11 +381,11 @@ def _learned(
 def _largest(
     sums: _Sums, log_z: NDArray[np.float64], has: NDArray[np.bool_], k: int
 ) -> dict[str, NDArray[Any]]:
-    values, at = torch.cat([v for v, _ in sums.top], dim=-1).topk(
-        min(k, sum(v.shape[-1] for v, _ in sums.top)), dim=-1
-    )
-    keys = torch.cat([where for _, where in sums.top], dim=-1).gather(1, at[:, :1])[:, 0].cpu().numpy()
-    weights = np.exp(values.double().cpu().numpy() - log_z[:, None])
+    values = torch.cat([v for v, _ in sums.top], dim=-1).cpu().numpy()
+    values = np.sort(values, axis=-1)[:, : -k - 1 : -1].astype(np.float64)
+    best = torch.stack([v.amax(dim=-1) for v, _ in sums.top], dim=-1).argmax(dim=-1, keepdim=True)
+    keys = torch.stack([where for _, where in sums.top], dim=-1).gather(1, best)[:, 0].cpu().numpy()
+    weights = np.exp(values - log_z[:, None])
     weights = np.pad(np.where(has[:, None], weights, 0.0), ((0, 0), (0, k - weights.shape[1])))
     return {"top": weights, "largest_key": np.where(has, keys, -1)}
 
