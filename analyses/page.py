@@ -68,6 +68,7 @@ def alternative(figure: FigureSpec) -> str:
         "blocks": "Heat maps side by side",
         "manifold": "Items in space",
         "places": "Map",
+        "curves": "Curves",
     }
     label = figure.data.get("y_label") or figure.data.get("label")
     head = f"{kinds[figure.plot]}, {label}" if label else kinds[figure.plot]
@@ -155,7 +156,7 @@ def _series(figure: FigureSpec) -> list[tuple[str, list[float]]]:
             for panel in data["panels"]
             for i, axis in enumerate(data["axes"])
         ]
-    elif figure.plot == "spectra":
+    elif figure.plot in {"spectra", "curves"}:
         named = [
             (f"{panel.get('title', '')} {one['name']}".strip(), one["values"])
             for panel in data["panels"]
