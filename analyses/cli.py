@@ -209,6 +209,39 @@ def cause(
     options.show_page(jobs.cause(found.load(device=device), found.adapter, request, out), as_json=json)
 
 
+@app.command(epilog=example("repgeo circuit results/diff/0123456789ab --keep 0.9"))
+def circuit(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run of diff, or the page folder of style or demo.")
+    ],
+    keep: Annotated[float, typer.Option(help="Share of the style effect that the circuit has to have.")] = 0.9,
+    draws: Annotated[int, typer.Option(help="Random sets of each size.", min=2)] = 8,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another adapter of the same base and modules, such as a seed.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/circuit/<run id>.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random sets and the intervals.", min=0)] = 0,
+    device: Device = None,
+    json: AsJson = False,
+) -> None:
+    """Find the few modules of an adapter that make its style, beside random sets of as many.
+
+    Modules and rank components are switched off exactly, attributed by gradient and pruned on half of the
+    documents; what the circuit has, and what goes without it, is measured on the other half.
+    """
+    from analyses import jobs
+    from analyses.circuit import CircuitRequest
+    from analyses.compared import Compared
+
+    found = Compared.read(run)
+    request = CircuitRequest(found.texts, keep, draws, seed, tuple(beside or ()))
+    jobs.require_room(out, "circuit")
+    options.show_page(jobs.circuit(found.load(device=device), found.adapter, request, out), as_json=json)
+
+
 @app.command(
     epilog=example(
         "repgeo style --base embedded --corpus novels.jsonl.gz --style author=Dickens --sentences 1500 "

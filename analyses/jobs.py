@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from analyses.adapter_cause import CauseRequest
     from analyses.adapter_diff import DiffRequest
     from analyses.count_run import CountRequest
+    from analyses.circuit import CircuitRequest
     from analyses.style_run import StyleData
     from analyses.weight_report import WeightRequest
     from finetune.pairs import Pair
@@ -363,6 +364,45 @@ def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None
 
 def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> Path:
     """Describe adapters in weight space and write the page; see :func:`analyses.weight_report.weight_report`.
+def circuit(loaded: Loaded, adapter: Path, request: CircuitRequest, out: Path | None) -> Path:
+    """Find the modules that make an adapter's style, and write the page; see :func:`analyses.circuit.circuit`.
+
+    Args:
+        loaded: the base.
+        adapter: PEFT folder.
+        request: texts, threshold and draws.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.circuit.circuit`.
+    """
+    from analyses.circuit import circuit
+    from analyses.circuit_page import circuit_claims, circuit_sections
+
+    with watched("finding the circuit") as show:
+        facts = plain(circuit(loaded, adapter, request, progress=show))
+    identity = comparison(loaded, adapter) | {
+        "keep": request.keep,
+        "draws": request.draws,
+        "seed": request.seed,
+        "groups": {group: group for group in request.texts},
+    }
+    others = {f"adapter {n}": folder / WEIGHTS for n, folder in enumerate(request.others, start=1)}
+    made = manifest(files=request.texts | others, device=str(loaded.device), **identity)
+    report = Report(
+        command="circuit",
+        title=f"Which modules of {adapter.resolve().name} make its style",
+        claims=circuit_claims(facts),
+        sections=circuit_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, _place(out, "circuit", identity, texts=made["files"]))
+
+
 
     Args:
         loaded: the base, or None.

@@ -65,6 +65,8 @@ def alternative(figure: FigureSpec) -> str:
         "spectra": "Scree plots",
         "heat": "Heat map",
         "bars": "Bar chart",
+        "circuit": "Circuit",
+        "threshold_map": "Heat map",
         "blocks": "Heat maps side by side",
         "manifold": "Items in space",
         "places": "Map",
