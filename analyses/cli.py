@@ -565,6 +565,65 @@ def count(
     print(jobs.count(request, out, workers=workers or len(os.sched_getaffinity(0))))
 
 
+@app.command(
+    epilog=example(
+        "repgeo symmetry --corpus counts --concept months --concept weekdays --model embedded --out months"
+    )
+)
+def symmetry(
+    corpus: Annotated[
+        str,
+        typer.Option(help="Folder of repgeo count; or a file or folder of documents, or hf:OWNER/NAME."),
+    ],
+    concept: Annotated[
+        list[str],
+        typer.Option(help="Such as months, or a YAML file of your own; give it more than once."),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A folder, a Hugging Face name, or 'embedded'; without one, the corpus alone.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/symmetry/<run id>.")
+    ] = None,
+    geonames: Annotated[
+        Path | None,
+        typer.Option(help="GeoNames file, for cities, countries and states.", show_default=False),
+    ] = None,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts with {} for the item, one a line, in place of the concepts'.", show_default=False
+        ),
+    ] = None,
+    untrained: Annotated[int, typer.Option(help="Models of random weights beside the model.", min=0)] = 3,
+    seed: Annotated[int, typer.Option(help="Of shuffles, folds and random weights.", min=0)] = 0,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Ask whether months, years or places have their symmetry in a corpus and in a model, and write a page.
+
+    The kernel that the corpus follows predicts circles, curves and maps; the states of the model are held
+    against it at every layer, in at least fifteen templates, with nulls.
+    """
+    from analyses import jobs
+    from analyses.item_templates import read_templates
+    from analyses.symmetry_report import SymmetryRequest
+    from geometry.live.hub import corpus_path
+
+    chosen = read_templates(templates) if templates else ()
+    request = SymmetryRequest(tuple(dict.fromkeys(concept)), geonames, chosen, untrained, seed)
+    jobs.require_room(out, "symmetry")
+    counts = jobs.counts_of(corpus_path(corpus), request, out)
+    loaded = model and options.load(model, dtype=dtype, device=device, revision=revision)
+    options.show_page(jobs.symmetry(counts, loaded or None, request, out), as_json=json)
+
+
 @app.command(epilog=example("repgeo compare runs/diff-seed-0 runs/diff-seed-1 runs/diff-other"))
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs of diff, two or more, of one base.")],
@@ -655,6 +714,41 @@ def needle(
     )
     loaded = options.load(model, dtype=dtype, device=device, revision=revision)
     options.show_page(long_context_jobs.needle(loaded, adapter, told, request, out), as_json=json)
+
+
+@app.command(epilog=example("repgeo attention --model embedded --text novels.jsonl.gz --length 1024"))
+def attention(
+    model: Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")],
+    text: Annotated[Path, typer.Option(help="File or folder of documents.")],
+    length: Annotated[
+        int | None, typer.Option(help="Tokens of the longest context.", min=128, show_default=False)
+    ] = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="Several, as 256,512,1024; default a quarter, a half and all of --length.",
+                                 show_default=False)
+    ] = None,
+    prompts: Annotated[int, typer.Option(help="Passages, and needles; intervals are over them.", min=2)] = 12,
+    adapter: Annotated[Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/attention/<run id>.")
+    ] = None,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Read how far every head spreads its attention, by position and by length.
+
+    Entropy stands between even attention and what random subsets of the same keys give. Sinks, distances and a
+    needle at several depths come with it, and with an adapter all of it before and after.
+    """
+    from analyses import jobs, long_context_jobs
+
+    jobs.require_room(out, "attention")
+    reading = long_context_jobs.Reading(text, options.context_lengths(length, lengths), prompts, seed)
+    loaded = options.load(model, dtype=dtype, device=device, revision=revision)
+    options.show_page(long_context_jobs.attention(loaded, adapter, reading, out), as_json=json)
 
 
 @app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
     from analyses.adapter_cause import CauseRequest
     from analyses.adapter_diff import DiffRequest
-    from analyses.count_run import CountRequest
     from analyses.circuit import CircuitRequest
+    from analyses.count_run import CountRequest
     from analyses.style_run import StyleData
+    from analyses.symmetry_report import SymmetryRequest
     from analyses.weight_report import WeightRequest
     from finetune.pairs import Pair
     from finetune.progress import Progress
@@ -362,8 +364,6 @@ def cause(loaded: Loaded, adapter: Path, request: CauseRequest, out: Path | None
     return write(report, _place(out, "cause", identity, texts=made["files"]))
 
 
-def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> Path:
-    """Describe adapters in weight space and write the page; see :func:`analyses.weight_report.weight_report`.
 def circuit(loaded: Loaded, adapter: Path, request: CircuitRequest, out: Path | None) -> Path:
     """Find the modules that make an adapter's style, and write the page; see :func:`analyses.circuit.circuit`.
 
@@ -403,6 +403,8 @@ def circuit(loaded: Loaded, adapter: Path, request: CircuitRequest, out: Path | 
     return write(report, _place(out, "circuit", identity, texts=made["files"]))
 
 
+def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> Path:
+    """Describe adapters in weight space and write the page; see :func:`analyses.weight_report.weight_report`.
 
     Args:
         loaded: the base, or None.
@@ -581,6 +583,80 @@ def count(request: CountRequest, out: Path, *, workers: int) -> Path:
     if absent:
         note(f"never seen in the corpus: {', '.join(absent)}")
     return folder
+
+
+def counts_of(corpus: Path, request: SymmetryRequest, out: Path | None) -> Path:
+    """Find the counts of a corpus; texts are counted beside the page, for the words of the concepts.
+
+    Args:
+        corpus: folder of counts, or texts.
+        request: whose concepts are counted.
+        out: folder of the page; None names the counts after what is counted.
+
+    Returns:
+        A folder of counts.
+
+    Raises:
+        InputError: a concept or a corpus that cannot be read, see :func:`analyses.count_run.count`.
+    """
+    from analyses.symmetry_counts import count_concepts, is_counts, spelled
+    from analyses.symmetry_report import concepts_of
+
+    concepts = concepts_of(request)
+    if is_counts(corpus):
+        return corpus
+    if out is None:
+        out = _place(None, "symmetry", {"corpus": str(corpus.resolve()), "words": list(spelled(concepts))})
+    folder = out.with_name(f"{out.name}-counts")
+    require_replaceable(folder, known_by=["counts.json"])
+    with watched("counting") as show:
+        count_concepts(corpus, concepts, folder, workers=len(os.sched_getaffinity(0)), show=show)
+    note(f"counts are kept: --corpus {folder} spares counting again")
+    return folder
+
+
+def symmetry(counts: Path, loaded: Loaded | None, request: SymmetryRequest, out: Path | None) -> Path:
+    """Ask for symmetry in a corpus and a model, and write the page; see :mod:`analyses.symmetry_report`.
+
+    Args:
+        counts: folder of counts.
+        loaded: the model, or None.
+        request: concepts and nulls.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.symmetry_report.symmetry`.
+    """
+    from analyses.run_names import in_words
+    from analyses.symmetry_counts import read_corpus
+    from analyses.symmetry_page import symmetry_claims, symmetry_sections
+    from analyses.symmetry_report import symmetry
+
+    with watched("looking for symmetry") as show:
+        facts = plain(symmetry(read_corpus(counts), request, loaded, progress=show))
+    identity = {
+        "model": loaded and base_record(loaded),
+        "concepts": {one["name"]: one["corpus"]["items"] for one in facts["concepts"]},
+        "templates": list(request.templates),
+        "untrained": request.n_untrained,
+        "seed": request.seed,
+    }
+    files = {"counts": counts / "data.npy", "words": counts / "words.txt"}
+    made = manifest(files=files | ({"places": request.geonames} if request.geonames else {}), **identity)
+    names = in_words([one["name"].replace("_", " ") for one in facts["concepts"]])
+    where = f" and in {Path(loaded.name).name}" if loaded else ""
+    report = Report(
+        command="symmetry",
+        title=f"The symmetry of {names} in {counts.resolve().name}{where}",
+        claims=symmetry_claims(facts),
+        sections=symmetry_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, _place(out, "symmetry", identity, files=made["files"]))
 
 
 def lines_of(path: Path | None) -> tuple[str, ...]:

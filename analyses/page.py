@@ -146,7 +146,7 @@ def _series(figure: FigureSpec) -> list[tuple[str, list[float]]]:
     data = figure.data
     if figure.plot == "loss_curve":
         named = [(name, data[name]["y"]) for name in ("train", "validation") if data.get(name)]
-    elif figure.plot == "heat":
+    elif figure.plot in {"heat", "threshold_map"}:
         named = [("values", [value for row in data["values"] for value in row])]
     elif figure.plot == "blocks":
         named = [(panel["title"], [x for row in panel["values"] for x in row]) for panel in data["panels"]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
-from analyses.symmetry_words import SCORES, figure_name, place_name, title_of
+from analyses.symmetry_words import SCORES, figure_name, in_order, place_name, shown_order, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +77,7 @@ def _manifold(concept: Facts, dimensions: int) -> FigureSpec | None:
             "labels": concept["corpus"]["items"],
             "closed": concept["layout"] == "cycle",
             "connected": not sphere,
+            "hues": [(place[1] + 180) / 360 for place in concept["places"]] if sphere else None,
             "axes": list(_AXES[:dimensions]),
         },
     )
@@ -88,17 +89,24 @@ def _blocks(concept: Facts) -> FigureSpec:
         figure_name(concept["name"], "gram"),
         "blocks",
         f"How alike two items of `{concept['name']}` are to the corpus, the fitted kernel and the model, each less "
-        "its mean over pairs and in units of its standard deviation.",
+        f"its mean over pairs and in units of its standard deviation{_ordered(concept)}.",
         {
             "panels": [
-                {"title": "corpus M*", "values": _standardised(concept["corpus"]["block"])},
-                {"title": "kernel", "values": _standardised(concept["prediction"]["values"])},
-                {"title": "model", "values": concept["model"]["closeup"]["nearness"]},
+                {"title": title, "values": in_order(concept, values)}
+                for title, values in (
+                    (f"corpus {concept['corpus']['target']}", concept["corpus"]["standardised"]),
+                    ("kernel", _standardised(concept["prediction"]["values"])),
+                    ("model", concept["model"]["closeup"]["nearness"]),
+                )
             ],
-            "labels": items,
+            "labels": [items[at] for at in shown_order(concept)],
             "label": "likeness, standard deviations",
         },
     )
+
+
+def _ordered(concept: Facts) -> str:
+    return "; from west to east" if concept["places"] else ""
 
 
 def _standardised(matrix: Sequence[Sequence[float]]) -> list[list[float | None]]:
@@ -163,9 +171,6 @@ def _ranks(concept: Facts) -> list[FigureSpec]:
     for at, (folds, found) in enumerate(concept["model"]["closeup"]["probes"].items()):
         if len(found["ranks"]) < 2:
             continue
-        # the kernel may leave nothing at all, which a logarithmic axis cannot hold
-        least = 1e-4
-        predicted = [x if x > least else None for x in found["predicted"]]
         figures.append(
             FigureSpec(
                 figure_name(concept["name"], f"ranks-{at + 1}"),
@@ -176,11 +181,12 @@ def _ranks(concept: Facts) -> list[FigureSpec]:
                     "layers": found["ranks"],
                     "series": [
                         {"name": "model", "values": found["by_rank"]},
-                        {"name": "kernel, predicted", "values": predicted},
+                        {"name": "kernel, predicted", "values": found["predicted"]},
                     ],
                     "x_label": "components",
                     "y_label": "error ε²",
-                    "log": True,
+                    # the kernel may leave nothing at all, which a logarithmic axis cannot hold
+                    "log": min(found["predicted"]) > 1e-8,
                     "null": found["shuffled"] | {"name": "shuffled places (range of 19)"},
                 },
             )

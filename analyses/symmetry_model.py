@@ -254,7 +254,7 @@ def _verdict(
 
 
 def _maps(read: ModelRead, held: Held) -> dict[str, Any]:
-    """Scores of every layer, template and position, and the most that shuffled labels reach anywhere."""
+    """Scores of every layer, template and position, and the most that shuffled labels reach in any context."""
     orders = held.orders[:MAP_DRAWS]
     scores = (FIRST, ISOTROPY, ALIGNMENT) if held.layout.kind == "cycle" else (ALIGNMENT,)
     values: dict[str, dict[str, Any]] = {score: {} for score in scores}
@@ -268,7 +268,8 @@ def _maps(read: ModelRead, held: Held) -> dict[str, Any]:
             for score in scores:
                 table[score].append([None if one is None else float(one[score][0]) for one in found])
                 columns = [one[score] for one in found if one is not None]
-                most[score] = np.max([most[score], *columns], axis=0)
+                if template is not read.bare.get(position):
+                    most[score] = np.max([most[score], *columns], axis=0)
         for score in scores:
             values[score][position] = table[score]
     rows_named = [*read.contexts, *(["{}"] if read.bare else [])]

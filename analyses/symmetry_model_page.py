@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
-from analyses.symmetry_words import SCORES, figure_name, place_name, title_of
+from analyses.symmetry_words import SCORES, SHORT, figure_name, place_name, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 
 SHUFFLED = "shuffled labels (95 %)"
-_LONGEST = 44
 
 
 def layers_section(concept: Facts) -> Section:
@@ -56,7 +55,7 @@ def templates_section(concept: Facts) -> Section:
     figures, said = [], []
     for score in shown:
         values, limit = maps[score]["values"][position], maps[score]["threshold"]
-        cells = [x for row in values for x in row if x is not None]
+        cells = [x for row in values[: len(model["templates"])] for x in row if x is not None]
         above = sum(x > limit for x in cells)
         said.append(
             f"{SCORES[score]}: {above} of {len(cells)} cells are above {digits(limit, places=2)}, which 95 % of "
@@ -65,15 +64,15 @@ def templates_section(concept: Facts) -> Section:
         figures.append(
             FigureSpec(
                 figure_name(name, f"templates-{score}"),
-                "heat",
+                "threshold_map",
                 f"{SCORES[score].capitalize()} of `{name}` at {position}, in single templates. Red is above, blue "
-                f"below {digits(limit, places=2)}, the most that shuffled labels reach anywhere in 95 % of shuffles.",
+                f"below {digits(limit, places=2)}, which 95 % of shuffles reach nowhere; dots mark cells above.",
                 {
                     "values": values,
-                    "rows": [_short(template) for template in maps["templates"]],
+                    "rows": maps["templates"],
                     "columns": _layers(model["layers"]),
                     "label": SCORES[score],
-                    "centre": limit,
+                    "threshold": limit,
                     "x_label": "layer",
                 },
             )
@@ -92,11 +91,11 @@ def _beside(concept: Facts, score: str, position: str) -> FigureSpec:
     record = model["scores"][position][score]
     series = [{"name": "model", "values": record["value"], "low": record["low"], "high": record["high"]}]
     if any(value is not None for value in record["other"]):
-        series.append({"name": "other words, same templates", "values": record["other"]})
+        series.append({"name": "other words", "values": record["other"]})
     draws = record["untrained"]
     if draws and draws[0]:
         series.append({
-            "name": f"random weights ({len(draws[0])} models)",
+            "name": f"random weights ({len(draws[0])})",
             "values": [_mean(one) for one in draws],
             "low": [_end(one, min) for one in draws],
             "high": [_end(one, max) for one in draws],
@@ -112,21 +111,22 @@ def _beside(concept: Facts, score: str, position: str) -> FigureSpec:
 
 def _all_scores(concept: Facts, position: str) -> FigureSpec:
     model = concept["model"]
+    shown = {key: value for key, value in model["scores"][position].items() if key != "corpus"}
     series = [
         {
-            "name": SCORES[score],
+            "name": SHORT[score],
             "values": record["value"],
             "low": record["low"],
             "high": record["high"],
             "null": _band(record),
         }
-        for score, record in model["scores"][position].items()
-        if score != "corpus"
+        for score, record in shown.items()
     ]
+    names = "; ".join(f"{SHORT[score]}, {SCORES[score]}" for score in shown)
     return FigureSpec(
         figure_name(concept["name"], "scores"),
         "by_layer",
-        f"All scores of `{concept['name']}` at {position}, each with what shuffled labels give.",
+        f"All scores of `{concept['name']}` at {position}, each with what shuffled labels give: {names}.",
         {"layers": model["layers"], "series": series, "y_label": "score"},
     )
 
@@ -256,10 +256,6 @@ def _kernel(kernel: Mapping[str, Any]) -> str:
 
 def _layers(layers: Sequence[int]) -> list[str]:
     return ["emb" if layer < 0 else str(layer) for layer in layers]
-
-
-def _short(template: str) -> str:
-    return template if len(template) <= _LONGEST else template[: _LONGEST - 1] + "…"
 
 
 def _some(texts: Sequence[str]) -> str:

@@ -51,10 +51,10 @@ def _model_claim(facts: Facts, concept: Facts) -> str:
     null = record["null"][at]
     said = "show" if model["verdict"]["shown"] else "do not show"
     return (
-        f"In `{facts['model']}`, `{title_of(concept['name'])}` {said} it, judged at {place_name(model['at'])}: "
-        f"{SCORES[main]} {digits(record['value'][at], places=2)}, shuffled labels "
-        f"{digits(null['low'], places=2)} to {digits(null['high'], places=2)}, corrected p = "
-        f"{digits(record['adjusted'][at], 2)}{_but(model['verdict'])}."
+        f"In `{facts['model']}`, the {len(concept['corpus']['items'])} items {said} it, judged at "
+        f"{place_name(model['at'])}: {SCORES[main]} {digits(record['value'][at], places=2)}, shuffled labels "
+        f"{digits(null['low'], places=2)} to {digits(null['high'], places=2)}, p = "
+        f"{digits(record['adjusted'][at], 2)} over all layers and positions{_but(model['verdict'])}."
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -15,10 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
     from numpy.typing import NDArray
 
     Data = Mapping[str, Any]
+
+LONGEST = 40
+"""Characters of a row's name; longer ones are cut."""
 
 NAMED = 13
 """Most items that are all named; of more, evenly spread ones are."""
@@ -38,7 +42,7 @@ def blocks(data: Data) -> Figure:
     tables = [np.array([marks.floats(row, len(labels)) for row in panel["values"]]) for panel in panels]
     pairs = np.concatenate([table[np.isfinite(table)] for table in tables])
     low, high = np.quantile(pairs, [0.01, 0.99])
-    figure = Figure(figsize=(marks.WIDTH, marks.WIDTH / max(2, len(panels)) + 0.95))
+    figure = Figure(figsize=(marks.WIDTH, marks.WIDTH / max(2, len(panels)) + 1.1))
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     cmap = mpl.colormaps["cividis"].with_extremes(bad="none")
     for axes, panel, table in zip(grid, panels, tables, strict=True):
@@ -61,10 +65,11 @@ def manifold(data: Data) -> Figure:
     Args:
         data: ``panels``, each with ``title``, ``points`` and ``curve`` (rows of two or three numbers);
             ``labels`` of the items; ``closed`` (whether the curve returns to its start), ``connected`` (whether
-            there is a curve at all, as of places there is not) and ``axes`` (a name for each dimension).
+            there is a curve at all, as of places there is not), ``axes`` (a name for each dimension), and
+            perhaps ``hues`` (0 to 1, round a circle of colours).
 
     Returns:
-        A row of panels in which one unit is as long along every axis. Items are coloured in their order.
+        A row of panels in which one unit is as long along every axis. Items without hues are coloured in order.
     """
     panels, solid = data["panels"], len(data["axes"]) == 3
     figure = Figure(figsize=(marks.WIDTH, marks.WIDTH / max(2, len(panels)) + (0.7 if solid else 0.5)))
@@ -128,8 +133,43 @@ def places(data: Data) -> Figure:
     return figure
 
 
+def threshold_map(data: Data) -> Figure:
+    """Draw a matrix with long row names, its colours turning where chance ends.
+
+    Args:
+        data: ``values`` (rows of numbers, None where empty), ``rows`` and ``columns`` (labels), ``label`` (what
+            the colour means), ``threshold`` (the value at which the scale turns from blue to red), ``x_label``.
+
+    Returns:
+        One panel; cells above the threshold have a dot.
+    """
+    values = np.array([marks.floats(row, len(data["columns"])) for row in data["values"]])
+    figure, axes = marks.panel(0.21 * len(values) + 1.1)
+    reach = np.nanmax(np.abs(values - data["threshold"]))
+    image = axes.pcolormesh(
+        values, cmap=mpl.colormaps["RdBu_r"], vmin=data["threshold"] - reach, vmax=data["threshold"] + reach
+    )
+    y, x = np.nonzero(values > data["threshold"])
+    axes.scatter(x + 0.5, y + 0.5, s=4, color="black", alpha=0.7, lw=0)
+    axes.invert_yaxis()
+    shown = range(0, len(data["columns"]), math.ceil(len(data["columns"]) / 16))
+    axes.set_xticks([at + 0.5 for at in shown], [data["columns"][at] for at in shown])
+    axes.set_yticks(np.arange(len(values)) + 0.5, [_cut(row) for row in data["rows"]], fontsize=7)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(data["x_label"])
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_label(textwrap.fill(data["label"], 30))
+    return figure
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
 def _flat(axes: Axes, points: NDArray[np.float64], curve: NDArray[np.float64], data: Data) -> None:
-    colours = _in_order(len(points), closed=data["closed"])
+    colours = _colours(len(points), data)
     if data["connected"]:
         line = np.vstack([curve, curve[:1]]) if data["closed"] else curve
         axes.plot(line[:, 0], line[:, 1], color=INK, lw=4.0, alpha=0.22, zorder=1)
@@ -150,12 +190,15 @@ def _flat(axes: Axes, points: NDArray[np.float64], curve: NDArray[np.float64], d
             va="bottom" if away[1] > 0.3 else "top" if away[1] < -0.3 else "center",
         )  # fmt: skip
     axes.set_aspect("equal", adjustable="datalim")
-    axes.margins(0.28)
-    axes.set(xlabel=data["axes"][0], ylabel=data["axes"][1], xticks=[], yticks=[])
+    axes.margins(0.3)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel=data["axes"][0], xticks=[], yticks=[])
+    if axes.get_subplotspec().is_first_col():
+        axes.set_ylabel(data["axes"][1])
 
 
 def _solid(axes: Any, points: NDArray[np.float64], curve: NDArray[np.float64], data: Data) -> None:
-    colours = _in_order(len(points), closed=data["closed"])
+    colours = _colours(len(points), data)
     if data["connected"]:
         line = np.vstack([curve, curve[:1]]) if data["closed"] else curve
         axes.plot(*line.T, color=INK, lw=3.5, alpha=0.25)
@@ -176,10 +219,13 @@ def _solid(axes: Any, points: NDArray[np.float64], curve: NDArray[np.float64], d
         axis.labelpad = -12
 
 
-def _in_order(n: int, *, closed: bool) -> NDArray[np.float64]:
-    cmap: Colormap = mpl.colormaps["twilight_shifted" if closed else "viridis"]
-    # both ends of the line stay dark enough for white ground and bright enough for black
-    return cmap(np.arange(n) / n if closed else np.linspace(0.12, 0.88, n))
+def _colours(n: int, data: Data) -> NDArray[np.float64]:
+    if data.get("hues") is not None:
+        return mpl.colormaps["hsv"](np.array(data["hues"]))
+    if data["closed"]:
+        return mpl.colormaps["twilight_shifted"](np.arange(n) / n)
+    # both ends stay dark enough for white ground and bright enough for black
+    return mpl.colormaps["viridis"](np.linspace(0.12, 0.88, n))
 
 
 def _named(n: int) -> list[int]:
@@ -194,5 +240,5 @@ def _item_ticks(axes: Axes, labels: Sequence[str]) -> None:
         label.set_fontsize(7)
 
 
-PLOTS = {"blocks": blocks, "manifold": manifold, "places": places}
+PLOTS = {"threshold_map": threshold_map, "blocks": blocks, "manifold": manifold, "places": places}
 """To be drawn like those of :mod:`analyses.plots`."""

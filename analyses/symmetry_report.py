@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analyses.concepts import load
+from analyses.symmetry_corpus import corpus_facts
 from analyses.symmetry_held import held_against
 from analyses.symmetry_model import model_facts
 from analyses.symmetry_read import read_model
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from analyses.concepts import Concept
+    from analyses.symmetry_corpus import Counts
     from analyses.symmetry_held import Held
-    from geometry.cooccurrence import Cooccurrence
     from geometry.live.models import Loaded
 
 _FIT = KernelFit.__dataclass_fields__.keys()
@@ -58,7 +59,7 @@ def concepts_of(request: SymmetryRequest) -> tuple[Concept, ...]:
 
 
 def symmetry(
-    stats: Cooccurrence,
+    counts: Counts,
     request: SymmetryRequest,
     loaded: Loaded | None = None,
     *,
@@ -67,7 +68,7 @@ def symmetry(
     """Score concepts in a corpus, and in a model if there is one.
 
     Args:
-        stats: counts of the corpus.
+        counts: of the corpus.
         request: what to look at.
         loaded: the model.
         progress: is told what is going on and the share that is done.
@@ -88,7 +89,8 @@ def symmetry(
         def tell(what: str, share: float, at: int = at, concept: Concept = concept) -> None:
             progress(f"{concept.name}: {what}", (at + share) / len(concepts))
 
-        records.append(_record(stats, concept, request, loaded, rng, tell))
+        records.append(_record(counts, concept, request, loaded, rng, tell))
+    stats = counts.stats
     return {
         "corpus": {
             "tokens": stats.tokens,
@@ -115,17 +117,15 @@ def held_of(concept: Concept, corpus: Mapping[str, Any], rng: np.random.Generato
 
 
 def _record(
-    stats: Cooccurrence,
+    counts: Counts,
     concept: Concept,
     request: SymmetryRequest,
     loaded: Loaded | None,
     rng: np.random.Generator,
     tell: Callable[[str, float], None],
 ) -> dict[str, Any]:
-    from analyses.symmetry_corpus import corpus_facts
-
     tell("the corpus", 0.0)
-    corpus = corpus_facts(stats, concept, rng=rng)
+    corpus = corpus_facts(counts, concept, rng)
     held = held_of(concept, corpus, rng)
     model = None
     if loaded is not None:

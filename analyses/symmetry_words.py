@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from analyses.digits import digits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SCORES = {
     "alignment": "overlap with the predicted first modes",
@@ -20,6 +20,18 @@ SCORES = {
     "corpus": "Spearman with M* of the corpus",
 }
 """Scores as axes call them."""
+
+
+SHORT = {
+    "alignment": "first modes",
+    "first": "first harmonic",
+    "isotropy": "roundness",
+    "curve": "curve R²",
+    "nearness": "nearness",
+    "partial": "nearness, partial",
+    "corpus": "corpus M*",
+}
+"""Scores as small panels call them."""
 
 
 def layer_name(layer: int) -> str:
@@ -62,10 +74,25 @@ def title_of(concept: str) -> str:
     return concept.replace("_", " ")
 
 
-def failures(verdict: Mapping[str, Any]) -> str | None:
-    """Say which gates failed, with their numbers; None where none did."""
+def shown_order(concept: Mapping[str, Any]) -> list[int]:
+    """Order in which items stand in pictures of matrices: places from west to east, others as they are."""
+    places = concept["places"]
+    n = len(concept["corpus"]["items"])
+    return sorted(range(n), key=lambda at: places[at][1]) if places else list(range(n))
+
+
+def in_order(
+    concept: Mapping[str, Any], matrix: Sequence[Sequence[float | None]]
+) -> list[list[float | None]]:
+    """A matrix over the items in that order."""
+    order = shown_order(concept)
+    return [[matrix[i][j] for j in order] for i in order]
+
+
+def failures(verdict: Mapping[str, Any]) -> str:
+    """Say which gates failed, with their numbers."""
     said = [f"{gate['name']}: {gate['because']}" for gate in verdict["gates"] if not gate["passed"]]
-    return "; ".join(said) or None
+    return "; ".join(said) or "none"
 
 
 def against(record: Mapping[str, Any]) -> str:
