@@ -8,27 +8,27 @@ import transformers as hf
 from geometry.checks import ModelError
 from geometry.live.attention import AttentionProbe, EagerAttentionProbe, Rows
 
-SIZES = dict(
-    vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-    max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-)  # fmt: skip
+SIZES = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
 GROUPED = {**SIZES, "num_key_value_heads": 2}
-GPT2 = dict(
-    vocab_size=96, n_embd=32, n_layer=2, n_head=4, n_positions=64,
-    pad_token_id=0, bos_token_id=1, eos_token_id=2,
-)  # fmt: skip
+GPT2 = {
+    "vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
 MIXED = ["sliding_attention", "full_attention"]
-EXPERTS = dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16)
-LATENT = dict(
-    kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=8, qk_nope_head_dim=8, v_head_dim=12, n_routed_experts=4,
-    num_experts_per_tok=2, moe_intermediate_size=16, n_group=1, topk_group=1, first_k_dense_replace=1,
-)  # fmt: skip
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+LATENT = {
+    "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12, "n_routed_experts": 4,
+    "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
+}  # fmt: skip
 
 CONFIGS = {
     "llama": lambda: hf.LlamaConfig(**GROUPED),
     "llama_yarn": lambda: hf.LlamaConfig(
         **GROUPED,
-        rope_parameters=dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=16),
+        rope_parameters={"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16},
     ),
     "mistral": lambda: hf.MistralConfig(**GROUPED, sliding_window=9),
     "mixtral": lambda: hf.MixtralConfig(**GROUPED, num_local_experts=4, sliding_window=9),
