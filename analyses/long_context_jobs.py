@@ -227,3 +227,78 @@ def _from_file(told: Told, rngs: Sequence[np.random.Generator]) -> tuple[Case, .
         raise DataError(f"{told.data}: holds {len(questions)} questions; ask for as many --prompts at most")
     drawn = np.random.default_rng(told.seed).permutation(len(questions))[: told.prompts]
     return tuple(documents_case(questions, int(i), rng) for i, rng in zip(drawn, rngs, strict=True))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What ``repgeo attention`` reads.
+
+    Attributes:
+        text: corpus of the passages.
+        lengths: tokens, ascending.
+        prompts: passages, and questions with a needle.
+        seed: of needles and sign flips.
+    """
+
+    text: Path
+    lengths: tuple[int, ...]
+    prompts: int = 12
+    seed: int = 0
+
+
+def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path | None) -> Path:
+    """Read attention by position and length, with a needle, and write the page.
+
+    Args:
+        loaded: the base.
+        adapter: PEFT folder, or None.
+        reading: what to read.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.attention_run.attention_facts` and :func:`analyses.needle_run.needle_facts`.
+    """
+    from analyses.attention_page import attention_claims, attention_sections
+    from analyses.attention_run import attention_facts
+    from analyses.needle_run import NeedleRequest, needle_facts
+    from finetune.attention_passages import passages
+    from geometry.corpora import documents
+
+    found = passages(documents(reading.text), loaded.tokenizer, reading.lengths[-1], reading.prompts)
+    told = Told("haystack", prompts=reading.prompts, seed=reading.seed)
+    with watched("reading attention") as show:
+        facts = attention_facts(
+            lambda: sides(loaded, adapter), found, reading.lengths, seed=reading.seed, progress=show
+        )
+    request = NeedleRequest(
+        cases(told), reading.lengths, (0.0, 0.25, 0.5, 0.75, 1.0), write=0, seed=reading.seed
+    )
+    with watched("asking for needles") as show:
+        facts["needle"] = needle_facts(
+            lambda: sides(loaded, adapter), loaded.tokenizer, request, progress=show
+        )
+    facts = plain(facts)
+    identity = _compared(loaded, adapter) | {
+        "lengths": list(reading.lengths),
+        "prompts": reading.prompts,
+        "seed": reading.seed,
+    }
+    files = {"text": reading.text} if reading.text.is_file() else {}
+    made = manifest(files=files, device=str(loaded.device), **identity)
+    whose = (
+        Path(loaded.name).name
+        if adapter is None
+        else f"{Path(loaded.name).name}, before and after an adapter"
+    )
+    report = Report(
+        command="attention",
+        title=f"Attention by position and length: {whose}",
+        claims=attention_claims(facts),
+        sections=attention_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, place(out, "attention", identity, made["files"]))

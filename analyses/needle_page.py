@@ -34,6 +34,20 @@ def needle_sections(facts: Facts) -> tuple[Section, ...]:
     return tuple(sections)
 
 
+def filler_said(facts: Facts) -> str:
+    """Say how many pieces the contexts hold; where they are few, depths cannot be told apart."""
+    counts = [statistics.fmean(row) for row in facts["pieces"]]
+    said = ", ".join(
+        f"{_length(facts, n)}: {digits(c)}" for n, c in zip(facts["lengths"], counts, strict=True)
+    )
+    few = (
+        " Where there are fewer pieces than depths, neighbouring depths are the same text."
+        if min(counts) < len(facts["depths"])
+        else ""
+    )
+    return f"Mean number of pieces (sentences, records or documents, needles among them) of a context, {said}.{few}"
+
+
 def _side_claims(facts: Facts, name: str) -> list[str]:
     side, last = facts["sides"][name], facts["lengths"][-1]
     accuracy = [value for row in side["accuracy"]["value"] for value in row]
@@ -103,6 +117,7 @@ def _answers(facts: Facts) -> Section:
             "Each option is scored by the log-likelihood of its tokens after the prompt, so an answer cannot be "
             "wrong for its form. The same prompts stand in every cell: a longer context is the shorter one with more "
             "filler, another depth is the same text with the needle moved. Intervals are over prompts.",
+            filler_said(facts),
         ),
         figures=figures,
         tables=(
@@ -230,11 +245,11 @@ def _heads(facts: Facts) -> Section:
         figures=figures,
         tables=(
             TableSpec(
-                "Heads that do the most. Largest of many heads are partly chance: look at the map, and at the change "
-                "over lengths. The sink share counts heads with more than .3 of their weight on the sink.",
+                "Heads that do the most; the largest of many is partly chance. Sink heads: share with over .3 of "
+                "their weight on the sink. Share of values: the needle's in the sum of weights times value norms.",
                 (
-                    "side", "largest lift", "of", "largest retrieval score", "largest margin over rivals (nats)",
-                    "share of sink heads", "needle's share of weight × value norm",
+                    "side", "largest lift", "head", "retrieval score", "margin over rivals (nats)", "sink heads",
+                    "share of values",
                 ),
                 tuple(rows),
             ),

@@ -7,6 +7,7 @@ question over the same filler without its needles.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -191,19 +192,22 @@ def _grid(
     told: Callable[[float], None],
 ) -> Grid:
     questions, blind = made
-    cells = sum(map(len, questions)) + len(blind)
-    done = 0
+    cells = 2 * sum(map(len, questions)) + len(blind)
+    done = itertools.count(1)
 
     def replies(asked: Sequence[Question], most: int) -> list[Reply]:
-        nonlocal done
         found = ask(model, tokenizer, [(q.prompt, q.options) for q in asked], write=most)
-        done += 1
-        told(done / cells)
+        told(next(done) / cells)
+        return found
+
+    def seen(asked: Sequence[Question]) -> list[NeedleAttention]:
+        found = [needle_attention(model, tokenizer, question) for question in asked]
+        told(next(done) / cells)
         return found
 
     answered = [[replies(cell, write) for cell in row] for row in questions]
     unseen = [replies(row, 0) for row in blind]
-    attention = [[[needle_attention(model, tokenizer, q) for q in cell] for cell in row] for row in questions]
+    attention = [[seen(cell) for cell in row] for row in questions]
     return Grid(answered, unseen, attention)
 
 

@@ -111,6 +111,17 @@ class Asked(StrEnum):
     both = "both"
 
 
+class CorpusEdit(StrEnum):
+    """What may be done to a corpus, see :data:`analyses.perturb_edits.EDITS`."""
+
+    delete = "delete"
+    flatten = "flatten"
+    reorder = "reorder"
+    rename_together = "rename-together"
+    rename_alone = "rename-alone"
+    rename_all = "rename-all"
+
+
 class EngineKind(StrEnum):
     """Translation engines."""
 
@@ -382,6 +393,35 @@ def one_of(lengths: str | None, pieces: str | None) -> bool:
     if (lengths is None) == (pieces is None):
         raise DataError("give the size of the contexts as --lengths in tokens or as --pieces, one of them")
     return pieces is not None
+
+
+def context_lengths(longest: int | None, several: str | None) -> tuple[int, ...]:
+    """Read the lengths of contexts.
+
+    Args:
+        longest: the value of ``--length``.
+        several: the value of ``--lengths``.
+
+    Returns:
+        The lengths in ascending order; for a single one with those that are at least 128 of its quarter and half.
+
+    Raises:
+        DataError: both or neither are given, or something is not a whole number.
+
+    Examples:
+        >>> context_lengths(1024, None), context_lengths(None, "512,256"), context_lengths(200, None)
+        ((256, 512, 1024), (256, 512), (200,))
+    """
+    from geometry.checks import DataError
+
+    if (longest is None) == (several is None):
+        raise DataError("give --length, or several as --lengths 256,512,1024; one of the two")
+    if longest is not None:
+        return tuple(n for n in (longest // 4, longest // 2, longest) if n >= 128)
+    try:
+        return tuple(sorted({int(part) for part in several.split(",")}))
+    except ValueError:
+        raise DataError(f"--lengths {several}: write numbers of tokens such as 256,512,1024") from None
 
 
 def show_page(page: Path, *, as_json: bool) -> None:
