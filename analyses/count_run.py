@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analyses.count_tally import Plan, Tally
 from analyses.manifest import manifest
 from finetune.folders import replace_file, sha256_file, whole_folder, work_folder
 from geometry.checks import DataError
-from geometry.cooccurrence import PairCounter
 from geometry.corpora import documents_read, files
-from geometry.count_files import read_counter, read_notes, read_words, write_counts
+from geometry.count_files import read_blocks, read_notes, read_words
+from geometry.document_counts import LEAST_BLOCKS, document_keys
 from geometry.words import Words, cased, closed_up, cut, normal
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class CountRequest:
         places: whether other words keep their places in the window, or are removed before.
         field: key or column that holds the text.
         add: folders of counts to add; their words are counted.
+        blocks: blocks that documents are dealt to, by their text, and counted in apart; 0 for none.
+        apart: the words that are counted so; empty for all that are given.
     """
 
     corpora: tuple[Path, ...]
@@ -73,6 +76,8 @@ class CountRequest:
     places: bool = False
     field: str = "text"
     add: tuple[Path, ...] = ()
+    blocks: int = 0
+    apart: tuple[str, ...] = ()
 
 
 @dataclass
@@ -110,20 +115,19 @@ def count(request: CountRequest, out: Path, *, workers: int, show: Show) -> Path
         raise DataError("count: name a corpus, or counts to add up")
     recipe, every = _recipe(request), _with_files_of(request.add, read)
     with work_folder(out, recipe | {"files": list(read.values()), "batch": BATCH}) as work:
-        words, counter = request.words, None
-        if read:
-            words, counter = _counted(request, work, workers, show)
+        tally = _counted(request, work, workers, show) if read else None
         for folder in request.add:
-            more = read_counter(folder, threads=workers)
-            counter = more if counter is None else counter
-            if counter is not more:
-                counter.merge(more)
-        absent = [word for word, n in zip(words, counter.unigrams, strict=True) if not n]
+            more = Tally.read(_plan(request, request.words), folder, threads=workers)
+            if tally is None:
+                tally = more
+            else:
+                tally.merge(more)
+        words = tally.plan.words
+        absent = [word for word, n in zip(words, tally.whole.unigrams, strict=True) if not n]
         if len(absent) == len(words):
             raise DataError("count: none of the words occurs in the corpus; look at their spelling and case")
         with whole_folder(out, known_by=["counts.json"]) as fresh:
-            notes = {"recipe": recipe, "files": every, "absent": absent, "manifest": manifest()}
-            write_counts(fresh, counter, words, notes)
+            tally.save(fresh, {"recipe": recipe, "files": every, "absent": absent, "manifest": manifest()})
     return out
 
 
@@ -160,7 +164,26 @@ def _with_normal_words(request: CountRequest) -> CountRequest:
                 f"words: '{given}' is there twice once case and signs are taken off; leave one out"
             )
         words[word] = None
-    return replace(request, words=tuple(words))
+    apart = tuple(dict.fromkeys(normal(word, request.letters) for word in request.apart))
+    return _checked_blocks(replace(request, words=tuple(words), apart=apart))
+
+
+def _checked_blocks(request: CountRequest) -> CountRequest:
+    """Refuse blocks that cannot be, and count all given words in them if none are named."""
+    if request.apart and not request.blocks:
+        raise DataError("count: words to count by block need a number of blocks, such as 32")
+    if not request.blocks or request.add:  # counts that are added bring their own
+        return request
+    if request.blocks < LEAST_BLOCKS:
+        raise DataError(f"blocks: fewer than {LEAST_BLOCKS} give no interval; 32 are usual")
+    apart = request.apart or request.words
+    if not 0 < len(apart) <= AT_ONCE:
+        raise DataError(
+            f"blocks: name up to {AT_ONCE} words that are counted by block; a vocabulary is too large"
+        )
+    if request.words and (unknown := sorted(set(apart) - set(request.words))):
+        raise DataError(f"blocks: {unknown[0]!r} is not among the words that are counted; add it to them")
+    return replace(request, apart=apart)
 
 
 def _with_words_of_the_first(request: CountRequest) -> CountRequest:
@@ -170,7 +193,11 @@ def _with_words_of_the_first(request: CountRequest) -> CountRequest:
     if request.words:
         raise DataError("count: counts that are added bring their own words; leave out the list")
     first = request.add[0]
-    request = replace(request, words=read_words(first))
+    if request.blocks:
+        raise DataError("count: counts that are added bring their own blocks; leave out the number")
+    blocks = read_blocks(first)
+    request = replace(request, words=read_words(first), blocks=len(blocks))
+    request = replace(request, apart=blocks[0].words if blocks else ())
     wanted = _recipe(request)
     for folder in request.add:
         recipe = read_notes(folder)["recipe"]
@@ -178,11 +205,13 @@ def _with_words_of_the_first(request: CountRequest) -> CountRequest:
             raise DataError(
                 f"{folder}: has other words than {first}; count it with --words {first}/words.txt"
             )
-        for key in wanted.keys() - {"vocabulary"}:
-            if recipe[key] != wanted[key]:
+        for key in (wanted.keys() | recipe.keys()) - {"vocabulary", "by block"}:
+            if recipe.get(key) != wanted.get(key):
                 raise DataError(
-                    f"{folder}: was counted with {key} {recipe[key]}, not {wanted[key]}; choose the same"
+                    f"{folder}: was counted with {key} {recipe.get(key)}, not {wanted.get(key)}; choose the same"
                 )
+        if request.blocks and read_blocks(folder)[0].words != request.apart:
+            raise DataError(f"{folder}: counts other words by block than {first}; choose the same")
     return request
 
 
@@ -190,60 +219,66 @@ def _recipe(request: CountRequest) -> dict[str, Any]:
     """What decides the counts besides the corpus, as JSON values."""
     if request.add and not request.corpora:  # nothing is cut: all that matters is that they agree
         return read_notes(request.add[0])["recipe"]
-    return {
+    recipe = {
         "weights": request.weighting.name,
         "window": request.weighting.window,
         "letters": request.letters.__name__,
         "others": "kept" if request.places else "removed",
-        "phrases": sorted({*request.phrases, *(word for word in request.words if " " in word)}),
+        "phrases": sorted({
+            *request.phrases,
+            *(word for word in (*request.words, *request.apart) if " " in word),
+        }),
         "field": request.field,
         "vocabulary": list(request.words) or request.vocabulary,
     }
+    return recipe | ({"blocks": request.blocks, "by block": list(request.apart)} if request.blocks else {})
 
 
-def _counted(
-    request: CountRequest, work: Path, workers: int, show: Show
-) -> tuple[Sequence[str], PairCounter]:
+def _plan(request: CountRequest, words: Sequence[str]) -> Plan:
+    """What is counted, once the vocabulary is known."""
+    there = set(words)
+    apart = tuple(word for word in request.apart if word in there)
+    if request.blocks and not apart:
+        raise DataError("blocks: none of the words to count by block is in the vocabulary; take a larger one")
+    return Plan(tuple(words), apart, request.blocks, request.weighting)
+
+
+def _counted(request: CountRequest, work: Path, workers: int, show: Show) -> Tally:
     phrases = _recipe(request)["phrases"]
     sizes = [file.stat().st_size for corpus in request.corpora for file in files(corpus)]
     processes = workers if sum(sizes) > BATCH else 1  # a small corpus is done before a process has started
     if 0 < len(request.words) <= AT_ONCE:
-        return request.words, _counted_at_once(request, phrases, work, processes, show)
+        return _counted_at_once(request, phrases, work, processes, show)
     n = _cut_all(request, phrases, work, processes, show)
     words = request.words or _most_frequent(work, n, request.vocabulary)
-    return words, _counted_from(work, n, words, request, workers, show)
+    return _counted_from(work, n, request, _plan(request, words), workers, show)
 
 
 def _counted_at_once(
     request: CountRequest, phrases: Sequence[str], work: Path, processes: int, show: Show
-) -> PairCounter:
-    done, counter = _checkpoint(work, len(request.words), request.weighting, 1)
-    numbers = {word: i for i, word in enumerate(request.words)}
-    how = (numbers, request.letters, phrases, request.weighting, request.places)
+) -> Tally:
+    plan = _plan(request, request.words)
+    done, tally = _checkpoint(work, plan, 1)
+    how = (plan, request.letters, phrases, request.places)
     tasks = ((share, (texts, *how)) for _, texts, share in _batches(request, done, set()))
     pace, saved = _Pace(), time.monotonic()
     for share, state in _in_order(_count_batch, tasks, processes):
-        before = counter.tokens
-        counter.merge(PairCounter.from_state(state, request.weighting.name))
+        before = tally.whole.tokens
+        tally.merge(Tally.from_state(plan, state))
         done += 1
-        show(pace.tell(counter.tokens - before), share)
+        show(pace.tell(tally.whole.tokens - before), share)
         if time.monotonic() - saved > CHECKPOINT:
-            _save_checkpoint(work, done, counter)
+            _save_checkpoint(work, done, tally)
             saved = time.monotonic()
-    return counter
+    return tally
 
 
 def _count_batch(
-    texts: list[str],
-    numbers: dict[str, int],
-    letters: Letters,
-    phrases: Sequence[str],
-    weighting: Weighting,
-    places: bool,
-) -> dict[str, NDArray]:
-    counter = PairCounter(len(numbers), weighting)
-    counter.update(*_numbered(cut(texts, letters, phrases), numbers, places))
-    return counter.state()
+    texts: list[str], plan: Plan, letters: Letters, phrases: Sequence[str], places: bool
+) -> list[dict[str, NDArray]]:
+    tally, numbers = Tally.empty(plan), {word: i for i, word in enumerate(plan.words)}
+    tally.update(*_numbered(cut(texts, letters, phrases), numbers, places), document_keys(texts))
+    return tally.state()
 
 
 def _cut_all(request: CountRequest, phrases: Sequence[str], work: Path, processes: int, show: Show) -> int:
@@ -270,6 +305,7 @@ def _cut_batch(texts: list[str], path: Path, letters: Letters, phrases: Sequence
         "lengths": words.lengths,
         "names": np.frombuffer("\n".join(words.names).encode(), dtype=np.uint8),
         "frequencies": words.frequencies(),
+        "keys": document_keys(texts),
     }
 
     def save(fresh: Path) -> None:
@@ -299,24 +335,23 @@ def _most_frequent(work: Path, n: int, size: int) -> tuple[str, ...]:
     return tuple(name for name, _ in ordered[:size])
 
 
-def _counted_from(
-    work: Path, n: int, words: Sequence[str], request: CountRequest, threads: int, show: Show
-) -> PairCounter:
-    done, counter = _checkpoint(work, len(words), request.weighting, threads)
-    numbers = {word: i for i, word in enumerate(words)}
+def _counted_from(work: Path, n: int, request: CountRequest, plan: Plan, threads: int, show: Show) -> Tally:
+    done, tally = _checkpoint(work, plan, threads)
+    numbers = {word: i for i, word in enumerate(plan.words)}
     pace, saved = _Pace(), time.monotonic()
     for number in range(done, n):
         with np.load(work / f"batch-{number:06d}.npz") as batch:
             cut_words = Words(batch["ids"], batch["lengths"], _names(batch["names"]))
-        before = counter.tokens
-        counter.update(*_numbered(cut_words, numbers, request.places))
+            keys = batch["keys"]
+        before = tally.whole.tokens
+        tally.update(*_numbered(cut_words, numbers, request.places), keys)
         if number == n - 1:
-            counter.rows()
-        show(f"counting pairs, {pace.tell(counter.tokens - before)}", (number + 1) / n)
+            tally.whole.rows()
+        show(f"counting pairs, {pace.tell(tally.whole.tokens - before)}", (number + 1) / n)
         if time.monotonic() - saved > CHECKPOINT:
-            _save_checkpoint(work, number + 1, counter)
+            _save_checkpoint(work, number + 1, tally)
             saved = time.monotonic()
-    return counter
+    return tally
 
 
 def _names(encoded: NDArray[np.uint8]) -> list[str]:
@@ -377,20 +412,20 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _checkpoint(work: Path, size: int, weighting: Weighting, threads: int) -> tuple[int, PairCounter]:
+def _checkpoint(work: Path, plan: Plan, threads: int) -> tuple[int, Tally]:
     """The latest counts and the number of batches in them."""
     found = sorted(work.glob("counted-*"))
     if not found:
-        return 0, PairCounter(size, weighting, threads=threads)
-    return int(found[-1].name.removeprefix("counted-")), read_counter(found[-1], threads=threads)
+        return 0, Tally.empty(plan, threads=threads)
+    return int(found[-1].name.removeprefix("counted-")), Tally.read(plan, found[-1], threads=threads)
 
 
-def _save_checkpoint(work: Path, done: int, counter: PairCounter) -> None:
+def _save_checkpoint(work: Path, done: int, tally: Tally) -> None:
     """Write counts beside the last ones, and only then remove those."""
     fresh = work / "fresh"
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
-    write_counts(fresh, counter, [str(i) for i in range(counter.size)], {})
+    tally.save(fresh, {})
     older = sorted(work.glob("counted-*"))
     fresh.rename(work / f"counted-{done:06d}")
     for folder in older:

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 DIMENSIONS = (3, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Leading dimensions that are looked at, as far as the embedding has them, and then all of them."""
 
-HELPERS = (10, 30, 100, 300)
+HELPERS = (10, 30, 100, 200)
 """Numbers of other words that a concept whose own pairs are taken away is embedded among."""
 
 POOL = 2000
 """Words that these are drawn from, at most."""
 
-FULL_DRAWS = 20
+FULL_DRAWS = 10
 """Draws of them beside which the whole block is looked at."""
 
 

@@ -1,8 +1,9 @@
 """Counts as a folder: arrays that are written piece by piece and read as memory maps.
 
 The folder holds ``indptr.npy``, ``indices.npy``, ``data.npy`` (the upper half, int64), ``unigrams.npy``,
-``words.txt`` and ``counts.json``. NumPy's own format is used, since a map of it is an array at once: a matrix is
-never copied, neither to write it nor to look at a few of its words.
+``words.txt`` and ``counts.json``; counts of blocks of its documents lie in folders of the same kind, ``blocks/00``
+and on. NumPy's own format is used, since a map of it is an array at once: a matrix is never copied, neither to write
+it nor to look at a few of its words.
 """
 
 from __future__ import annotations
@@ -93,6 +94,40 @@ def read_counter(folder: str | Path, *, threads: int = 1) -> PairCounter:
     return PairCounter.from_state(state, weighting.name, threads=threads)
 
 
+def write_blocks(folder: str | Path, counters: Sequence[PairCounter], words: Sequence[str]) -> None:
+    """Write the counts of blocks of documents into a folder of counts.
+
+    Args:
+        folder: there already, without such blocks.
+        counters: one a block, over the same words.
+        words: what their numbers stand for.
+    """
+    for number, counter in enumerate(counters):
+        place = Path(folder) / "blocks" / f"{number:02d}"
+        place.mkdir(parents=True)
+        write_counts(place, counter, words, {})
+
+
+def read_blocks(folder: str | Path) -> tuple[Cooccurrence, ...]:
+    """Read the counts of blocks of documents.
+
+    Args:
+        folder: of counts.
+
+    Returns:
+        One a block; none where the documents were not counted in blocks.
+
+    Raises:
+        DataError: one of them is damaged.
+    """
+    return tuple(read_counts(place) for place in _blocks(folder))
+
+
+def read_block_counters(folder: str | Path) -> list[PairCounter]:
+    """Read the counts of blocks of documents to add more to them; see :func:`read_blocks`."""
+    return [read_counter(place) for place in _blocks(folder)]
+
+
 def read_words(folder: str | Path) -> tuple[str, ...]:
     """Read the vocabulary of counts.
 
@@ -116,6 +151,10 @@ def read_notes(folder: str | Path) -> dict[str, Any]:
     if record.get("format") != FORMAT:
         raise DataError(f"{folder}: was counted by another version; count again")
     return record
+
+
+def _blocks(folder: str | Path) -> list[Path]:
+    return sorted((Path(folder) / "blocks").glob("*"))
 
 
 def _read(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

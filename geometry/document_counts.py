@@ -17,7 +17,7 @@ from geometry.checks import DataError
 from geometry.cooccurrence import Cooccurrence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,14 +25,39 @@ LEAST_BLOCKS = 8
 """Fewer blocks give no interval: their spread is hardly known."""
 
 
-def block_of(text: str, blocks: int) -> int:
-    """The block of a document, by its text alone, so that no order of documents or parts of a corpus matters.
+def document_keys(texts: Sequence[str]) -> NDArray[np.int64]:
+    """A number for each document, of its text alone: modulo the number of blocks, the block that it is dealt to.
+
+    It does not depend on what else is counted, or in which order.
 
     Examples:
-        >>> block_of("the same", 32) == block_of("the same", 32)
-        True
+        >>> document_keys(["the same", "another", "the same"]) % 32
+        array([20, 24, 20])
     """
-    return zlib.crc32(text.encode("utf-8", "surrogatepass")) % blocks
+    return np.array([zlib.crc32(text.encode("utf-8", "surrogatepass")) for text in texts], dtype=np.int64)
+
+
+def by_block(
+    ids: NDArray[np.int32], lengths: NDArray[np.int64], block: NDArray[np.int64]
+) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int64]]]:
+    """Part documents by their blocks.
+
+    Args:
+        ids: (n,) words, documents one after the other.
+        lengths: (documents,) words in each.
+        block: (documents,) the block of each.
+
+    Yields:
+        Each block that has documents, with their ids and lengths.
+
+    Examples:
+        >>> parted = by_block(np.array([7, 8, 9]), np.array([1, 2]), np.array([1, 0]))
+        >>> [(b, ids.tolist(), lengths.tolist()) for b, ids, lengths in parted]
+        [(0, [8, 9], [2]), (1, [7], [1])]
+    """
+    of_words = np.repeat(block, lengths)
+    for b in np.unique(block).tolist():
+        yield b, ids[of_words == b], lengths[block == b]
 
 
 def pooled(stats: Cooccurrence, spellings: Mapping[str, Sequence[str]]) -> Cooccurrence:

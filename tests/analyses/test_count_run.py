@@ -17,7 +17,7 @@ from analyses import count_run
 from analyses.__main__ import run
 from analyses.count_run import CountRequest, count
 from geometry.checks import DataError
-from geometry.count_files import read_counts, read_notes
+from geometry.count_files import read_blocks, read_counts, read_notes
 from geometry.weightings import flat, linear
 from geometry.words import folded
 
@@ -306,3 +306,102 @@ def test_nothing_is_counted_twice_by_adding(tmp_path):
             DataError, match=r"one: holds the counts of .*a.jsonl, which would be counted twice"
         ):
             counted(request, tmp_path / "out")
+
+
+def blocks_sum_to(whole, blocks):
+    assert len(blocks) == 8
+    words = blocks[0].words
+    assert (sum(block.block(words) for block in blocks) == whole.block(words)).all()
+    assert (sum(block.unigrams for block in blocks) == whole.unigrams[whole.of(words)]).all()
+    assert sum(block.tokens for block in blocks) == whole.tokens
+    assert sum(block.total for block in blocks) == whole.total
+    assert sum(block.tokens > 0 for block in blocks) > 4  # the documents are really dealt
+
+
+@pytest.mark.parametrize(("at_once", "workers"), [(2, 1), (2000, 1), (2000, 2)])
+def test_blocks_of_documents_sum_to_the_whole(tmp_path, monkeypatch, at_once, workers):
+    monkeypatch.setattr(count_run, "AT_ONCE", at_once)
+    monkeypatch.setattr(count_run, "BATCH", 4000)
+    path, words = corpus(tmp_path / "a.jsonl", salad(120)), ("w1", "May", "New York")
+    apart = words[:2] if at_once == 2 else ()
+    request = CountRequest((path,), linear(4), words=words, places=True, blocks=8, apart=apart)
+    whole = counted(request, tmp_path / "out", workers)
+    plain = counted(CountRequest((path,), linear(4), words=words, places=True), tmp_path / "plain")
+    assert (whole.counts != plain.counts).nnz == 0
+    blocks_sum_to(whole, read_blocks(tmp_path / "out"))
+
+
+def test_a_vocabulary_has_blocks_for_some_of_its_words_and_shards_add_up_block_by_block(tmp_path):
+    texts = salad(120)
+    paths = [corpus(tmp_path / f"{i}.jsonl", some) for i, some in enumerate((texts, texts[:50], texts[50:]))]
+    shared = {"vocabulary": 62, "phrases": ("New York",), "blocks": 8, "apart": ("w3", "w5", "never")}
+    whole = counted(CountRequest(paths[:1], linear(4), **shared), tmp_path / "whole")
+    blocks = read_blocks(tmp_path / "whole")
+    blocks_sum_to(whole, blocks)
+    assert blocks[0].words == ("w3", "w5")
+    listed = {"words": whole.words, "blocks": 8, "apart": ("w3", "w5"), "phrases": ("New York",)}
+    for i in (1, 2):
+        counted(CountRequest(paths[i : i + 1], linear(4), **listed), tmp_path / f"part{i}")
+    counted(CountRequest(paths[:1], linear(4), **listed), tmp_path / "one")
+    merged = CountRequest((), linear(4), add=(tmp_path / "part1", tmp_path / "part2"))
+    counted(merged, tmp_path / "merged")
+    further = CountRequest(paths[2:], linear(4), phrases=("New York",), add=(tmp_path / "part1",))
+    counted(further, tmp_path / "further")
+    for name in ("merged", "further"):
+        for one, other in zip(read_blocks(tmp_path / name), read_blocks(tmp_path / "one"), strict=True):
+            assert (one.counts != other.counts).nnz == 0
+            assert (one.tokens, one.total, one.words) == (other.tokens, other.total, other.words)
+
+
+def test_blocks_survive_a_run_that_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(count_run, "BATCH", 700)
+    monkeypatch.setattr(count_run, "CHECKPOINT", -1.0)
+    path = corpus(tmp_path / "a.jsonl", salad(60))
+    request = CountRequest((path,), linear(4), words=("w1", "w2"), places=True, blocks=8)
+    whole, tally_of = counted(request, tmp_path / "whole"), count_run._count_batch
+    calls = []
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return tally_of(*arguments)
+
+    monkeypatch.setattr(count_run, "_count_batch", failing)
+    with pytest.raises(KeyboardInterrupt):
+        counted(request, tmp_path / "out")
+    again = counted(request, tmp_path / "out")
+    assert (again.counts != whole.counts).nnz == 0
+    blocks_sum_to(again, read_blocks(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"blocks": 3}, "give no interval"),
+        ({"blocks": 8, "words": ()}, "name up to"),
+        ({"blocks": 8, "apart": ("w9",)}, "'w9' is not among the words"),
+        ({"apart": ("w1",)}, "need a number of blocks"),
+        ({"blocks": 8, "words": (), "apart": ("never",)}, "none of the words to count by block"),
+    ],
+)
+def test_blocks_that_cannot_be_are_refused(tmp_path, changed, says):
+    path = corpus(tmp_path / "a.jsonl", salad(10))
+    asked = {"words": ("w1", "w2"), "places": True} | changed
+    with pytest.raises(DataError, match=says):
+        counted(CountRequest((path,), linear(4), **asked), tmp_path / "out")
+
+
+def test_only_counts_with_like_blocks_are_added(tmp_path):
+    path, other = corpus(tmp_path / "a.jsonl", salad(10)), corpus(tmp_path / "b.jsonl", salad(10, seed=1))
+    made = {"words": ("w1", "w2"), "places": True}
+    counted(CountRequest((path,), linear(4), blocks=8, **made), tmp_path / "eight")
+    counted(CountRequest((other,), linear(4), **made), tmp_path / "none")
+    counted(CountRequest((other,), linear(4), blocks=8, apart=("w1",), **made), tmp_path / "one word")
+    for second, says in (("none", "blocks None, not 8"), ("one word", "other words by block")):
+        with pytest.raises(DataError, match=says):
+            counted(
+                CountRequest((), linear(4), add=(tmp_path / "eight", tmp_path / second)), tmp_path / "out"
+            )
+    with pytest.raises(DataError, match="bring their own blocks"):
+        counted(CountRequest((), linear(4), add=(tmp_path / "eight",), blocks=8), tmp_path / "out")
