@@ -5,20 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analyses.count_run import CountRequest, count
+import numpy as np
+
+from analyses.count_run import AT_ONCE, CountRequest, count
 from analyses.symmetry_corpus import Counts
+from finetune.folders import replace_file
 from geometry import words
 from geometry.checks import DataError
-from geometry.count_files import read_counts, read_notes
+from geometry.count_files import read_blocks, read_counts, read_notes
+from geometry.embedding import SpectralEmbedding, spectral_embedding
+from geometry.targets import m_star_target
 from geometry.weightings import linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from analyses.concepts import Concept
+    from geometry.cooccurrence import Cooccurrence
 
 WINDOW = 16
 """Words on either side that count as near, where texts are counted here."""
+
+DIMENSIONS = 200
+"""Of the spectral embedding of a vocabulary; half the vocabulary where it is smaller than twice that."""
+
+BLOCKS = 32
+"""Blocks of documents, where texts are counted here."""
 
 
 def is_counts(corpus: Path) -> bool:
@@ -30,16 +42,37 @@ def read_corpus(folder: Path) -> Counts:
     """Read counts that ``repgeo count`` made.
 
     Args:
-        folder: of counts.
+        folder: of counts. Where a vocabulary was counted, its spectral embedding is kept there, once it was made.
 
     Returns:
-        The counts, with how their words were cut.
+        The counts, with how their words were cut, those of its blocks of documents if there are any, and the
+        embedding of a vocabulary.
 
     Raises:
         DataError: the folder holds no counts, or damaged ones.
     """
-    letters = getattr(words, read_notes(folder)["recipe"]["letters"])
-    return Counts(read_counts(folder), letters)
+    recipe, stats = read_notes(folder)["recipe"], read_counts(folder)
+    embedding = _embedding(folder, stats) if isinstance(recipe["vocabulary"], int) else None
+    return Counts(stats, getattr(words, recipe["letters"]), read_blocks(folder), embedding)
+
+
+def _embedding(folder: Path, stats: Cooccurrence) -> SpectralEmbedding:
+    """Read the embedding beside the counts, or make it and keep it there."""
+    d = min(DIMENSIONS, len(stats.words) // 2)
+    path = folder / f"embedding-{d}.npz"
+    try:
+        with np.load(path) as kept:
+            return SpectralEmbedding(kept["values"], kept["modes"])
+    except (OSError, ValueError, KeyError):
+        pass  # not made yet, or not to the end
+    made = spectral_embedding(m_star_target(stats), d, np.random.default_rng(0))
+
+    def save(fresh: Path) -> None:
+        with fresh.open("wb") as file:
+            np.savez(file, values=made.values, modes=made.modes)
+
+    replace_file(path, save)
+    return made
 
 
 def count_concepts(
@@ -51,6 +84,8 @@ def count_concepts(
     show: Callable[[str, float], None],
 ) -> Path:
     """Count the words of concepts in texts: window 16, linear weights, case kept, other words in their places.
+
+    Documents are counted in blocks as well, up to 2,000 words.
 
     Args:
         corpus: file or folder of documents.
@@ -66,7 +101,9 @@ def count_concepts(
         DataError: concepts that take words from each other, none of whose words is one, or that the corpus lacks;
             see :func:`analyses.count_run.count`.
     """
-    request = CountRequest((corpus,), linear(WINDOW), words=spelled(concepts), places=True)
+    found = spelled(concepts)
+    blocks = BLOCKS if len(found) <= AT_ONCE else 0
+    request = CountRequest((corpus,), linear(WINDOW), words=found, places=True, blocks=blocks)
     return count(request, out, workers=workers, show=show)
 
 
