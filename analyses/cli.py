@@ -418,6 +418,74 @@ def pairs(
     print(pair_jobs.pairs(corpus, fields, target, out, block=block, seed=seed))
 
 
+@app.command(
+    epilog=example(
+        "repgeo score --pairs test.jsonl --train train.jsonl --base embedded --adapter ornate=runs/ornate "
+        "--outputs other=other-system.txt --round-trip spanish"
+    )
+)
+def score(
+    pairs: Annotated[Path, typer.Option(help="Pairs that every system answers, of documents apart from --train.")],
+    outputs: options.Outputs = None,
+    train: Annotated[
+        Path | None,
+        typer.Option(help="Pairs to learn rules, terms and examples from.", show_default=False),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Model for prompts, adapters, fluency and facts.", show_default=False)
+    ] = None,
+    adapter: options.NamedAdapters = None,
+    judge: options.JudgePairs = None,
+    classifier: options.Classifier = None,
+    embedder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of an embedding model, for likeness of content and examples.", show_default=False),
+    ] = None,
+    facts: Annotated[
+        Path | None, typer.Option(help="JSONL of cloze facts with foils to ask.", show_default=False)
+    ] = None,
+    round_trip: Annotated[
+        options.Pivot, typer.Option(help="Language of a round trip by apertium, alone and before adapters.")
+    ] = options.Pivot.none,
+    shots: Annotated[int, typer.Option(help="Solved pairs in a prompt of examples.", min=1)] = 5,
+    prompt: options.PromptName = "plain",
+    prompts: options.PromptFile = None,
+    name: Annotated[str, typer.Option(help="Of the style, for prompts and the page.")] = "the style",
+    diff: Annotated[
+        str | None, typer.Option(help="Page of the adapter's diff, to be named.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/score/<run id>.")
+    ] = None,
+    quote: Quote = True,
+    seed: Annotated[int, typer.Option(help="Of draws, exchanges and random examples.", min=0)] = 0,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Score systems that rewrite: style, content, fluency, facts, with intervals and paired tests; write a page.
+
+    Texts of systems come from files, or are made here: copied input, word rules, round trip, prompts without and with
+    examples, adapters alone, with similar examples, with terms and after a round trip.
+    """
+    from analyses import jobs, score_jobs
+
+    asked = {"pairs": pairs, "train": train, "judge": judge, "facts": facts}
+    files = {use: path for use, path in asked.items() if path}
+    request = score_jobs.request(
+        files,
+        options.system_files(outputs),
+        options.system_folders(adapter),
+        pivot=round_trip.value, embedder=embedder, classifier=classifier, shots=shots,
+        prompt=(prompt, prompts), style=name, seed=seed, quotable=quote, device=device,
+    )  # fmt: skip
+    jobs.require_room(out, "score")
+    model = base and options.load(base, dtype=dtype, device=device, revision=revision)
+    page = score_jobs.scored(request, model or None, out, files=files, diff_page=diff)
+    options.show_page(page, as_json=json)
+
+
 @app.command(epilog=example("repgeo demo --out results/demo"))
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the page and of what it is about.")] = Path(
@@ -531,6 +599,13 @@ def count(
         list[Path] | None,
         typer.Option(help="Folder of counts to add, of the same words and window; give it more than once."),
     ] = None,
+    blocks: Annotated[
+        int, typer.Option(help="Also count in so many blocks of documents, for intervals; 32 are usual.", min=0)
+    ] = 0,
+    block_words: Annotated[
+        Path | None,
+        typer.Option(help="Words counted by block, one a line; default those of --words.", show_default=False),
+    ] = None,
     field: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
     workers: Annotated[
         int | None, typer.Option(help="Processes; default one for each core.", min=1, show_default=False)
@@ -561,6 +636,8 @@ def count(
         places=others is options.Others.kept or (others is None and bool(chosen)),
         field=field,
         add=tuple(add or ()),
+        blocks=blocks,
+        apart=jobs.lines_of(block_words),
     )
     print(jobs.count(request, out, workers=workers or len(os.sched_getaffinity(0))))
 
@@ -622,6 +699,57 @@ def symmetry(
     counts = jobs.counts_of(corpus_path(corpus), request, out)
     loaded = model and options.load(model, dtype=dtype, device=device, revision=revision)
     options.show_page(jobs.symmetry(counts, loaded or None, request, out), as_json=json)
+
+
+@app.command(
+    epilog=example("repgeo perturb --corpus wikipedia.jsonl.gz --concept months --edit delete --edit reorder")
+)
+def perturb(
+    corpus: Annotated[
+        list[str],
+        typer.Option(help="File or folder of documents, or hf:OWNER/NAME; give it more than once."),
+    ],
+    concept: Annotated[str, typer.Option(help="Such as months, or a YAML file of your own.")],
+    edit: Annotated[
+        list[options.CorpusEdit] | None,
+        typer.Option(help="What is done to the corpus; give it more than once. Default all.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/perturb/<run id>.")
+    ] = None,
+    vocab: Annotated[int, typer.Option(help="Most frequent words to embed.", min=100)] = 5000,
+    dimensions: Annotated[int, typer.Option(help="Of the embedding.", min=2)] = 50,
+    window: Annotated[int, typer.Option(help="Words on either side that count as near.", min=1)] = 16,
+    blocks: Annotated[
+        int, typer.Option(help="Of documents, one left out at a time for intervals; 1 gives none.", min=1)
+    ] = 8,
+    controls: Annotated[int, typer.Option(help="Draws of each control.", min=1)] = 2,
+    seed: Annotated[int, typer.Option(help="Of all chance.", min=0)] = 0,
+    field: options.Field = "text",
+    json: AsJson = False,
+) -> None:
+    """Edit a corpus so that a concept's statistics change, embed it again, and see whether geometry follows.
+
+    Sentences with two or more members are deleted, or resampled to another kernel, or their members are renamed
+    after an order that is as symmetric and has other neighbours; each edit stands beside a control of equal size.
+    """
+    from analyses import jobs
+    from analyses.concepts import load as load_concept
+    from analyses.perturb_jobs import perturb
+    from analyses.perturb_run import PerturbRequest
+    from geometry.live.hub import corpus_path
+
+    jobs.require_room(out, "perturb")
+    request = PerturbRequest(
+        tuple(corpus_path(one) for one in corpus),
+        load_concept(concept),
+        tuple(dict.fromkeys(one.value for one in edit or options.CorpusEdit)),
+        **{"vocabulary": vocab, "dimensions": dimensions, "window": window, "blocks": blocks},
+        controls=controls,
+        seed=seed,
+        field=field,
+    )  # fmt: skip
+    options.show_page(perturb(request, out), as_json=json)
 
 
 @app.command(epilog=example("repgeo compare runs/diff-seed-0 runs/diff-seed-1 runs/diff-other"))
@@ -749,6 +877,32 @@ def attention(
     reading = long_context_jobs.Reading(text, options.context_lengths(length, lengths), prompts, seed)
     loaded = options.load(model, dtype=dtype, device=device, revision=revision)
     options.show_page(long_context_jobs.attention(loaded, adapter, reading, out), as_json=json)
+
+
+@app.command(epilog=example("repgeo superposition --out results/superposition/small --features 40 --dimensions 8"))
+def superposition(
+    features: Annotated[int, typer.Option(help="Of the large models.", min=2)] = 80,
+    dimensions: Annotated[int, typer.Option(help="Of the large models.", min=1)] = 12,
+    seeds: Annotated[int, typer.Option(help="Models of each kind; the best speaks for it.", min=1)] = 5,
+    steps: Annotated[int, typer.Option(help="Of training.", min=1)] = 3000,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/superposition/<run id>.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything.", min=0)] = 0,
+    json: AsJson = False,
+) -> None:
+    """Train toy models of superposition: when features share dimensions, and in which shapes.
+
+    The phase diagram of two features beside its closed form, digon to pentagon in small models, and how many
+    features divide a space, beside random directions. Takes a minute or two; no language model is used.
+    """
+    from analyses import jobs
+    from analyses.superposition import SuperpositionRequest
+    from finetune.toy_model import Pace
+
+    jobs.require_room(out, "superposition")
+    request = SuperpositionRequest(features, dimensions, seeds, seed, Pace(steps))
+    options.show_page(jobs.superposition(request, out), as_json=json)
 
 
 @app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))

@@ -169,6 +169,36 @@ Store = Annotated[
 ]
 
 
+Outputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=FILE of what a system wrote: a line for each pair, or JSONL of id and text; may be repeated.",
+        show_default=False,
+    ),
+]
+NamedAdapters = Annotated[
+    list[str] | None,
+    typer.Option(help="NAME=FOLDER of an adapter of --base; may be repeated.", show_default=False),
+]
+JudgePairs = Annotated[
+    Path | None,
+    typer.Option(
+        help="Pairs that the judge of style learns from, best those that no adapter has seen; default --train.",
+        show_default=False,
+    ),
+]
+Classifier = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of a sequence classifier as judge of style, its last class the style.", show_default=False
+    ),
+]
+PromptName = Annotated[str, typer.Option(help="Prompt by name: plain, instruct, registers, or your own.")]
+PromptFile = Annotated[
+    Path | None, typer.Option(help="YAML of prompts of your own.", show_default=False)
+]
+
+
 def load(base: str, *, dtype: str, device: str | None, revision: str | None) -> Loaded:
     """Load the model that the options name."""
     from geometry.live.models import load
@@ -201,6 +231,40 @@ def named_paths(given: list[str]) -> dict[str, Path]:
             raise DataError(f"--texts {one}: there is no file {path}; check the path")
         paths[name] = Path(path)
     return paths
+
+
+def system_files(given: list[str] | None) -> dict[str, Path]:
+    """Read ``NAME=FILE`` of systems: see :func:`system_folders`."""
+    return _systems(given, "--outputs")
+
+
+def system_folders(given: list[str] | None) -> dict[str, Path]:
+    """Read ``NAME=FOLDER`` of adapters.
+
+    Args:
+        given: the options, in order.
+
+    Returns:
+        Name -> path. A name may have any signs but an equals sign.
+
+    Raises:
+        DataError: no name, a name twice, or nothing at the path.
+    """
+    return _systems(given, "--adapter")
+
+
+def _systems(given: list[str] | None, flag: str) -> dict[str, Path]:
+    from geometry.checks import DataError
+
+    found: dict[str, Path] = {}
+    for one in given or []:
+        name, equals, path = one.partition("=")
+        if not equals or not name.strip() or name in found:
+            raise DataError(f"{flag} {one}: write NAME=PATH, each name once, as {flag} mine={name}")
+        if not Path(path).exists():
+            raise DataError(f"{flag} {one}: there is no {path}; check the path")
+        found[name] = Path(path)
+    return found
 
 
 def pairs_of(given: list[str] | None, flag: str) -> dict[str, str]:
