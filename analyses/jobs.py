@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from analyses.circuit import CircuitRequest
     from analyses.count_run import CountRequest
     from analyses.style_run import StyleData
+    from analyses.superposition import SuperpositionRequest
     from analyses.symmetry_report import SymmetryRequest
     from analyses.weight_report import WeightRequest
     from finetune.pairs import Pair
@@ -657,6 +658,36 @@ def symmetry(counts: Path, loaded: Loaded | None, request: SymmetryRequest, out:
         manifest=made,
     )
     return write(report, _place(out, "symmetry", identity, files=made["files"]))
+
+
+def superposition(request: SuperpositionRequest, out: Path | None) -> Path:
+    """Train toy models of superposition and write the page; see :func:`analyses.superposition.superposition`.
+
+    Args:
+        request: sizes and seeds.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.superposition.superposition`.
+    """
+    from analyses.superposition import superposition
+    from analyses.superposition_page import superposition_claims, superposition_sections
+
+    with watched("training toy models of superposition") as show:
+        facts = plain(superposition(request, progress=show))
+    identity = asdict(request)
+    report = Report(
+        command="superposition",
+        title="When features share dimensions, and how",
+        claims=superposition_claims(facts),
+        sections=superposition_sections(facts),
+        facts=facts,
+        manifest=manifest(files={}, **identity),
+    )
+    return write(report, _place(out, "superposition", identity))
 
 
 def lines_of(path: Path | None) -> tuple[str, ...]:
