@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from analyses.digits import digits
-from analyses.needle_page import filler_said, needle_sections
+from analyses.needle_page import filler_said, needle_claims, needle_sections
 from analyses.report import FigureSpec, Section, TableSpec
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def attention_claims(facts: Facts) -> tuple[str, ...]:
     claims = [claim for name in facts["sides"] for claim in _side_claims(facts, name)]
     if facts["change"]:
         claims.append(_change_claim(facts))
-    return tuple(claims)
+    return (*claims, *(needle_claims(facts["needle"]) if facts.get("needle") else ()))
 
 
 def attention_sections(facts: Facts) -> tuple[Section, ...]:

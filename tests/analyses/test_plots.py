@@ -44,6 +44,23 @@ DATA = {
         "ceiling": {"name": "references", "value": 0.96},
         "y_label": "share",
     },
+    "curves": {
+        "x_label": "position",
+        "x_log": True,
+        "beyond": 500,
+        "beyond_name": "beyond the stated length",
+        "panels": [
+            {
+                "title": f"layer {i}",
+                "series": [{"name": "base", "x": [10, 100, 1000], **{k: [v, v, v] for k, v in
+                            (("values", 2.0), ("low", 1.9), ("high", 2.1))}}],
+                "lines": [{"name": "even attention", "x": [10, 1000], "values": [2.3, 6.9]}],
+                "floor": {"x": [10, 1000], "low": 0.5, "high": 1.0, "name": "without the needle"},
+                "y_label": "entropy (nats)",
+            }
+            for i in range(4)
+        ],
+    },
 }  # fmt: skip
 
 
@@ -91,6 +108,7 @@ def test_other_numbers_give_another_picture():
         ("spectra", ["layer 4", "singular value / largest", "index", "random adapters"]),
         ("heat", ["overlap", "a", "d", "0.10", "1.00"]),
         ("bars", ["adapted", "plain text", "references", "0.800 [0.700, 0.900]"]),
+        ("curves", ["layer 3", "base", "even attention", "without the needle", "beyond the stated length"]),
     ],
 )
 def test_text_stays_text_with_units_floors_and_ceilings_named(plot, words):
