@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 M_STAR = "M*"
 PMI = "PMI"
 
-ALLOWED = 0.5
+ALLOWED = 0.95
 """Share of the other items that an item may never have met: M* is bounded there. For PMI it is 0."""
 
 RESAMPLES = 200
@@ -265,7 +265,8 @@ def _with_width(fits: Sequence[Any], layout: Any, drawn: Sequence[Array] | None)
     facts = [asdict(fit) for fit in fits]
     if drawn is not None and fits[0].shape != "linear":
         low, high = width_interval(drawn, layout, fits[0].shape)
-        facts[0] |= {"width_low": low, "width_high": high}
+        mirrored = fits[0].width ** 2 / np.array([high, low])  # as in hull_interval, on a scale of logs
+        facts[0] |= {"width_low": min(low, mirrored[0]), "width_high": max(high, mirrored[1])}
     return {"fits": facts}
 
 
