@@ -11,13 +11,14 @@ import time
 import numpy as np
 import pytest
 
-from analyses import pair_jobs, report
+from analyses import jobs, options, pair_jobs, report
 from analyses.__main__ import run
 from analyses.neutralise_run import NeutraliseRequest, neutralise
 from finetune.filters import Limits
 from finetune.pair_files import part_files
 from finetune.pairs import read_pairs
 from finetune.passages import Bounds, Fields
+from finetune.recipe import PRESETS, Recipe
 from finetune.round_trips import TripStore
 from finetune.style import StyleClassifier
 from geometry.checks import DataError, InputError
@@ -310,3 +311,85 @@ def test_the_judges_are_those_of_finetune_style(tmp_path, monkeypatch):
     monkeypatch.setattr(StyleClassifier, "probability", lambda self, texts: np.zeros(len(texts)))
     (strength,) = made(tmp_path).facts["strength"]
     assert strength["outside"]["neutral"]["value"] == strength["outside"]["original"]["value"] == 0
+
+
+@pytest.fixture(scope="module")
+def tiny_pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    rows = [f"the ship came home in year {i}\tthe vessel returned in year {i}" for i in range(40)]
+    (folder / "a.tsv").write_text("\n".join(rows))
+    pair_jobs.pairs([folder / "a.tsv"], Fields("1"), "2", folder / "out", block=2)
+    return folder / "out"
+
+
+def test_a_preset_a_file_and_a_seed_go_on_top_of_each_other(tmp_path):
+    (tmp_path / "r.yaml").write_text("r: 4\nseed: 3\n")
+    assert jobs.recipe(None, None, "liu-koehn-2026") == PRESETS["liu-koehn-2026"]
+    assert (PRESETS["liu-koehn-2026"].r, PRESETS["liu-koehn-2026"].alpha) == (512, 256)
+    assert (PRESETS["rtt-default"].r, PRESETS["rtt-default"].alpha) == (16, 32)
+    mixed = jobs.recipe(tmp_path / "r.yaml", 7, "liu-koehn-2026")
+    assert (mixed.r, mixed.alpha, mixed.dropout, mixed.seed) == (4, 256, 0.05, 7)
+    assert {one.value for one in options.Preset} == set(PRESETS)
+
+
+@pytest.mark.parametrize("kind", ["random", "similar"])
+def test_shots_are_shown_in_training(tiny_pairs, kind, tiny_llama, tmp_path):
+    recipe = Recipe(r=2, epochs=0.5, batch_size=8)
+    files = part_files(tiny_pairs)
+    plain, shown = (
+        jobs.train(
+            tiny_llama, files["train"], tmp_path / str(k), validation=files["validation"], recipe=recipe,
+            examples=jobs.shots(kind, k),
+        )
+        for k in (0, 1)
+    )  # fmt: skip
+    requests = [json.loads((folder / "training.json").read_text())["request"] for folder in (plain, shown)]
+    assert requests[0]["data"] != requests[1]["data"]
+    assert requests[0]["recipe"] == requests[1]["recipe"]
+
+
+def test_round_trip_first_sends_neutral_text_to_the_model(tmp_path, monkeypatch, capsys):
+    program = tmp_path / "apertium"
+    program.write_text("#!/bin/sh\nexec sed 's/vessel/ship/g; s/gone/ /g'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin{os.pathsep}/usr/bin")
+    assert jobs.neutral(["the vessel came", "", "gone"], "spanish") == ["the ship came", "", "gone"]
+    assert "1 texts came back empty" in capsys.readouterr().err
+
+
+def test_a_style_run_takes_files_or_a_folder(tiny_pairs, tmp_path):
+    files = part_files(tiny_pairs)
+    whole = pair_jobs.style_data(tiny_pairs, None, name="n", quotable=False)
+    assert {part: getattr(whole, part) for part in files} == files
+    assert whole.facts.is_file()
+    assert pair_jobs.style_data(files, whole.facts, name="n", quotable=False) == whole
+
+
+@pytest.mark.slow
+@needs_apertium
+def test_one_command_from_a_corpus_to_an_adapter_and_its_page(tmp_path, tiny_folder, capsys):
+    facts = tmp_path / "facts.jsonl"
+    rows = [
+        {"id": str(i), "category": "n", "prompt": f"in year {i} the", "answer": "ship", "foils": ["king", "salt"],
+         "styled_prompt": f"in the year {i} the"}
+        for i in range(40)
+    ]  # fmt: skip
+    facts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = [f"My father's house had {i} windows, and nobody ever opened them." for i in range(80)]
+    records = [
+        {"id": f"{a}{i}", "author": a, "text": text} for a in ("old", "new") for i, text in enumerate(texts)
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (tmp_path / "r.yaml").write_text("epochs: 0.5\nr: 2\n")
+    arguments = {
+        "base": tiny_folder, "corpus": tmp_path / "c.jsonl", "style": "author=old", "facts": facts, "device": "cpu",
+        "recipe": tmp_path / "r.yaml", "cache": tmp_path / "t.sqlite", "out": tmp_path / "run",
+        "preset": "rtt-default",
+    }  # fmt: skip
+    assert run(["style", *(f"--{name}={value}" for name, value in arguments.items())]) == 0
+    page = tmp_path / "run" / "page" / "report.html"
+    assert capsys.readouterr().out == f"{page}\n"
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"pairs", "adapter", "page"}
+    found = report.read(page.parent)
+    assert "old" in found.title
+    assert found.facts["training"]["recipe"]["alpha"] == 32
