@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# no string: json never breaks a line inside one, and the items of a list stand on lines of their own
+_NUMBERS = re.compile(r"\[\n\s+((?:(?:-?\d[\d.eE+-]*|null)(?:,\n\s+)?)+)\n\s+\]")
+
 SCHEMA = 1
 """The version of report.json. It grows when a reader of old files would misread new ones."""
 
@@ -56,7 +59,8 @@ class TableSpec:
         caption: one or two sentences: what it shows, and what it does not.
         columns: names, with units.
         rows: one cell a column. A cell is a text, a number, a truth value, None, or a mapping that brings
-            a number's floor along, as :func:`analyses.digits.measured` documents.
+            a number's floor along, as :func:`analyses.digits.measured` documents. A mapping of ``marked`` is a text
+            in stretches, each with whether it stands out.
     """
 
     caption: str
@@ -119,11 +123,8 @@ class Report:
         return tuple(figure for section in self.sections for figure in section.figures)
 
     def as_json(self) -> str:
-        """Write the report as JSON with sorted keys; NaN and infinity become null."""
-        content = {"schema": SCHEMA, **asdict(self)}
-        return (
-            json.dumps(plain(content), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        """Write the report as JSON with sorted keys, lists of numbers on one line; NaN and infinity become null."""
+        return _json({"schema": SCHEMA, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str, name: str = "report.json") -> Self:
@@ -250,7 +251,9 @@ def redraw(folder: str | Path) -> Path:
 
 
 def _json(value: object) -> str:
-    return json.dumps(plain(value), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(plain(value), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    # a matrix with one entry a line is three times as long, and nobody can read it
+    return _NUMBERS.sub(lambda found: "[" + " ".join(found.group(1).split()) + "]", text)
 
 
 def _illustrate(report: Report, folder: Path) -> None:

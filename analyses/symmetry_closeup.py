@@ -50,7 +50,7 @@ def closeup(
 
     Returns:
         JSON values: ``nearness`` (minus squared distances, the mean of pairs and their standard deviation taken
-        out), ``manifold`` (the cloud laid over the predicted curve, and the corpus), ``spectrum`` (shares of
+        out), ``manifold`` (:func:`laid_over`), ``spectrum`` (shares of
         harmonics or components of model, corpus and kernel, with the band of shuffles), ``modes`` (cumulative
         alignment), ``matched`` (scores beside clouds of the same spectrum), ``symmetric`` (share of the
         nearness that depends on the lag), ``circle`` for cycles, ``probes`` (errors with shuffled targets, by
@@ -59,7 +59,7 @@ def closeup(
     near = nearness(cloud)
     found = {
         "nearness": standardised(near),
-        "manifold": _manifold(cloud, held),
+        "manifold": laid_over(cloud, held),
         "spectrum": _spectrum(cloud, held),
         "modes": _modes(cloud, held),
         "matched": _matched(cloud, held, rng),
@@ -74,18 +74,39 @@ def standardised(matrix: Array) -> list[list[float | None]]:
     """Pairs less their mean, over their standard deviation, the diagonal empty: for pictures side by side."""
     pairs = matrix[np.triu_indices(len(matrix), 1)]
     table = (matrix - pairs.mean()) / pairs.std()
-    return [[None if i == j else float(x) for j, x in enumerate(row)] for i, row in enumerate(table)]
+    return [
+        [None if i == j else round(float(x), 3) for j, x in enumerate(row)] for i, row in enumerate(table)
+    ]
 
 
-def _manifold(cloud: Array, held: Held) -> dict[str, Any]:
-    """Up to three coordinates of model and corpus, each laid over the predicted curve."""
-    k = min(3, held.expected.modes.vectors.shape[1])
-    curve = held.expected.modes.coordinates[:, :k]
-    corpus = modes(held.block).coordinates
-    laid = {"model": procrustes(cloud, curve), "corpus": procrustes(corpus, curve)}
-    return {"curve": curve.tolist()} | {
-        name: {"points": one.laid.tolist(), "r2": one.r2} for name, one in laid.items()
-    }
+def laid_over(cloud: Array, held: Held) -> dict[str, dict[str, Any]]:
+    """Leading components of a cloud, laid over the curve that the kernel predicts, for pictures.
+
+    Components of one group of equal eigenvalues are never parted: two pairs of a cycle are fitted where three
+    coordinates are drawn.
+
+    Args:
+        cloud: rows in latent order.
+        held: whose kernel predicts the curve.
+
+    Returns:
+        ``flat`` (two coordinates) and ``solid`` (three, or as many as there are), each with ``fitted`` (how many
+        components are), ``r2``, ``points`` and ``curve``.
+    """
+    groups = [group.stop for group in held.expected.modes.groups()]
+    rank = np.linalg.matrix_rank(cloud - cloud.mean(axis=0))
+    found = {}
+    for name, shown in (("flat", 2), ("solid", 3)):
+        fitted = min(next((stop for stop in groups if stop >= shown), groups[-1]), rank)
+        curve = held.expected.modes.coordinates[:, :fitted]
+        laid = procrustes(cloud, curve)
+        found[name] = {
+            "fitted": int(fitted),
+            "r2": laid.r2,
+            "points": laid.laid[:, :shown].round(4).tolist(),
+            "curve": curve[:, :shown].round(4).tolist(),
+        }
+    return found
 
 
 def _shares(cloud: Array, held: Held) -> Array:

@@ -29,8 +29,9 @@ def closeup_section(concept: Facts) -> Section:
     ]
     if link:
         text.append(_link(link))
+    sides = {"corpus": concept["laid"], "model": close["manifold"]}
     figures = [
-        _manifold(concept, 2), _manifold(concept, 3), _blocks(concept), _spectrum(concept), _modes(concept),
+        *manifolds(concept, sides), _blocks(concept), _spectrum(concept), _modes(concept),
         *_ranks(concept), *_map(concept),
     ]  # fmt: skip
     return Section(
@@ -43,7 +44,7 @@ def closeup_section(concept: Facts) -> Section:
 
 def _link(link: Facts) -> str:
     low, high = digits(link["low"], places=2), digits(link["high"], places=2)
-    beyond = "more" if link["low"] > 0 else "less" if link["high"] < 0 else "no more than can be told"
+    beyond = "more" if link["low"] > 0 else "less" if link["high"] < 0 else "no difference that can be told"
     return (
         f"Does this corpus say more about the model than distance alone? Spearman with M* is "
         f"{digits(link['corpus'], places=2)}, with nearness {digits(link['generic'], places=2)}; the gain "
@@ -51,34 +52,42 @@ def _link(link: Facts) -> str:
     )
 
 
-def _manifold(concept: Facts, dimensions: int) -> FigureSpec | None:
-    found = concept["model"]["closeup"]["manifold"]
-    if len(found["curve"][0]) < dimensions:
-        return None
-    sphere = concept["layout"] == "sphere"
-    curve = [row[:dimensions] for row in found["curve"]]
+def manifolds(concept: Facts, sides: dict[str, Facts]) -> list[FigureSpec]:
+    """Clouds in two and three dimensions with the predicted curve beneath them.
+
+    Args:
+        concept: its facts.
+        sides: name -> what :func:`analyses.symmetry_closeup.laid_over` gave.
+    """
+    return [_manifold(concept, sides, name, axes) for name, axes in (("flat", _AXES[:2]), ("solid", _AXES))]
+
+
+def _manifold(concept: Facts, sides: dict[str, Facts], name: str, axes: Sequence[str]) -> FigureSpec:
+    places = concept["places"]
+    first = next(iter(sides.values()))[name]
     panels = [
         {
-            "title": f"{side}: R² {digits(found[side]['r2'], places=2)}",
-            "points": [row[:dimensions] for row in found[side]["points"]],
-            "curve": curve,
+            "title": f"{side}: R² {digits(found[name]['r2'], places=2)}",
+            "points": found[name]["points"],
+            "curve": found[name]["curve"],
         }
-        for side in ("corpus", "model")
+        for side, found in sides.items()
     ]
-    beneath = "rings, joined to their items" if sphere else "thick grey line"
+    beneath = "rings, joined to their items" if places and name == "flat" else "thick grey line"
+    over = "" if places and name == "solid" else f" ({beneath})"
     return FigureSpec(
-        figure_name(concept["name"], f"manifold-{dimensions}d"),
+        figure_name(concept["name"], f"manifold-{name}"),
         "manifold",
-        f"Leading {len(found['curve'][0])} components of `{concept['name']}` in the corpus (eigenvectors of M* over "
-        f"the items) and the model, turned and scaled onto the curve that the fitted kernel predicts ({beneath}); "
-        f"the first {dimensions} of its modes are drawn. R² of the fit over all {len(found['curve'][0])}.",
+        f"Leading {first['fitted']} components of `{concept['name']}` in {' and '.join(sides)}, turned and scaled "
+        f"onto the coordinates that the fitted kernel predicts{over}; the first {len(axes)} are drawn"
+        f"{', coloured by longitude' if places else ''}.",
         {
             "panels": panels,
             "labels": concept["corpus"]["items"],
             "closed": concept["layout"] == "cycle",
-            "connected": not sphere,
-            "hues": [(place[1] + 180) / 360 for place in concept["places"]] if sphere else None,
-            "axes": list(_AXES[:dimensions]),
+            "connected": not places,
+            "hues": [(place[1] + 180) / 360 for place in places] if places else None,
+            "axes": list(axes[: len(panels[0]["curve"][0])]),
         },
     )
 
@@ -94,7 +103,7 @@ def _blocks(concept: Facts) -> FigureSpec:
             "panels": [
                 {"title": title, "values": in_order(concept, values)}
                 for title, values in (
-                    (f"corpus {concept['corpus']['target']}", concept["corpus"]["standardised"]),
+                    (f"corpus {concept['corpus']['target']}", _standardised(concept["corpus"]["block"])),
                     ("kernel", _standardised(concept["prediction"]["values"])),
                     ("model", concept["model"]["closeup"]["nearness"]),
                 )
@@ -223,19 +232,21 @@ def _degrees(point: Sequence[float]) -> list[float]:
 
 
 def _probe_table(concept: Facts) -> TableSpec:
-    rows = []
-    for folds, found in concept["model"]["closeup"]["probes"].items():
-        rows.append((folds, "error ε²", _with_null(found["error"])))
-        rows += [(folds, _UNITS[unit], _with_null(record)) for unit, record in found["units"].items()]
-        rows.append((
+    found = concept["model"]["closeup"]["probes"]
+    units = list(next(iter(found.values()))["units"])
+    rows = [
+        (
             folds,
-            "R² of each coordinate",
-            ", ".join(digits(x, places=2) for x in found["by_target"]),
-        ))
+            _with_null(record["error"]),
+            *(_with_null(record["units"][unit]) for unit in units),
+            ", ".join(digits(x, places=2) for x in record["by_target"]),
+        )
+        for folds, record in found.items()
+    ]
     return TableSpec(
-        "Probes with nested cross-validation. The null is the same probe for shuffled places. Proximity is the share "
-        "of other items that are predicted nearer to an item's place than itself, 0.5 by chance.",
-        ("folds", "measure", "value"),
+        "Probes with nested cross-validation, beside the same probes for shuffled places. Proximity is the share of "
+        "other items that are predicted nearer to an item's place than itself, 0.5 by chance.",
+        ("folds", "error ε²", *(_UNITS[unit] for unit in units), "R² of each coordinate"),
         tuple(rows),
     )
 
@@ -256,4 +267,4 @@ def _with_null(record: Facts) -> Facts:
     null = record.get("null")
     if null is None:
         return {"value": record["value"]}
-    return {"value": record["value"], "null": {"low": null["low"], "high": null["high"]}, "p": null["p"]}
+    return {"value": record["value"], "null": {"low": null["low"], "high": null["high"]}}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
+from analyses.symmetry_closeup_page import manifolds
 from analyses.symmetry_words import SCORES, figure_name, in_order, shown_order, title_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _matrix_section(concept: Facts) -> Section:
     name, corpus = concept["name"], concept["corpus"]
     figures = [_block(concept), _by_distance(concept), _profile(concept)]
     if not concept["model"]:
-        figures += [_manifold(concept, 2), _manifold(concept, 3)]
+        figures += manifolds(concept, {"corpus": concept["laid"]})
     tables = [_score_table(corpus), _kernel_table(concept)]
     if corpus["excluded"]:
         tables.append(_excluded_table(corpus))
@@ -132,33 +133,6 @@ def _profile(concept: Facts) -> FigureSpec | None:
         "by_layer",
         f"Share of each {what} in {concept['corpus']['target']} and in the fitted kernel, by absolute eigenvalue.",
         data,
-    )
-
-
-def _manifold(concept: Facts, dimensions: int) -> FigureSpec | None:
-    found = concept["corpus"]["manifold"]
-    if len(found["curve"][0]) < dimensions:
-        return None
-    places = concept["places"]
-    return FigureSpec(
-        figure_name(concept["name"], f"corpus-manifold-{dimensions}d"),
-        "manifold",
-        f"Leading eigenvectors of {concept['corpus']['target']} over the items of `{concept['name']}`, turned and "
-        f"scaled onto the curve that the fitted kernel predicts; the first {dimensions} of its modes are drawn.",
-        {
-            "panels": [
-                {
-                    "title": f"corpus: R² {digits(found['r2'], places=2)}",
-                    "points": [row[:dimensions] for row in found["points"]],
-                    "curve": [row[:dimensions] for row in found["curve"]],
-                }
-            ],
-            "labels": concept["corpus"]["items"],
-            "closed": concept["layout"] == "cycle",
-            "connected": not places,
-            "hues": [(place[1] + 180) / 360 for place in places] if places else None,
-            "axes": ["mode 1", "mode 2", "mode 3"][:dimensions],
-        },
     )
 
 
@@ -268,8 +242,12 @@ def _embedding_probes(name: str, found: Facts) -> list[FigureSpec]:
 
 def _robustness_section(concept: Facts, found: Facts) -> Section:
     curve = found["helpers"]
-    kept = found["collective"]
-    stays = f": {digits(100 * kept, 2)} % of it stays" if kept is not None else ""
+    seen = found["full"] > found["null"]["high"]
+    stays = (
+        f": {digits(100 * found['collective'], 2)} % of it stays"
+        if seen
+        else "; shuffled labels reach as much, so that among these words there is nothing to lose"
+    )
     return Section(
         f"{title_of(concept['name'])} in the corpus, their own pairs taken away",
         (

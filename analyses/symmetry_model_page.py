@@ -43,7 +43,7 @@ def layers_section(concept: Facts) -> Section:
                 ),
             )
         ),
-        tables=(_score_table(concept), _static_table(concept), _token_table(concept)),
+        tables=(_score_table(concept), _token_table(concept)),
     )
 
 
@@ -190,29 +190,25 @@ def _probes(concept: Facts, position: str) -> FigureSpec:
 
 
 def _score_table(concept: Facts) -> TableSpec:
-    """Every position where it stands out most by the main score."""
+    """Every score at the judged place, beside the model's tables of embeddings."""
     model, rows = concept["model"], []
     at = model["at"]["layer"] + 1
-    for position, scores in model["scores"].items():
-        for score, record in scores.items():
-            cell = {key: record[key][at] for key in ("value", "low", "high", "null", "p")}
-            rows.append((position, SCORES[score], _cell(cell), record["adjusted"][at], record["other"][at]))
+    tables = {name: record for name, record in model["static"].items() if record}
+    for score, record in model["scores"][model["at"]["position"]].items():
+        cell = {key: record[key][at] for key in ("value", "low", "high", "null", "p")}
+        static = [table.get(score) for table in tables.values()]
+        rows.append((
+            SCORES[score],
+            _cell(cell),
+            digits(record["adjusted"][at], 2),
+            record["other"][at],
+            *static,
+        ))
     return TableSpec(
-        f"Scores at {place_name(model['at']).split(', ')[1]}. p is of this place alone, the next column corrected "
-        "for all layers and positions. With 999 shuffles no p is below 0.001.",
-        ("position", "score", "value", "corrected p", "other words"),
+        f"Scores at {place_name(model['at'])}. p is of this place alone, the next column corrected for all layers "
+        "and positions. Tables of embeddings, averaged over an item's tokens, are what is there before any context.",
+        ("score", "value", "corrected p", "other words", *tables),
         tuple(rows),
-    )
-
-
-def _static_table(concept: Facts) -> TableSpec:
-    tables = {name: record for name, record in concept["model"]["static"].items() if record}
-    scores = list(next(iter(tables.values()), {}))
-    return TableSpec(
-        "The model's tables of embeddings, averaged over an item's tokens: what is there before any context. Floors "
-        "are those of the embedding output above.",
-        ("score", *tables),
-        tuple((SCORES[score], *(record[score] for record in tables.values())) for score in scores),
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from analyses import marks
@@ -46,13 +47,12 @@ def blocks(data: Data) -> Figure:
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     cmap = mpl.colormaps["cividis"].with_extremes(bad="none")
     for axes, panel, table in zip(grid, panels, tables, strict=True):
-        image = axes.pcolormesh(table, cmap=cmap, vmin=low, vmax=high, rasterized=table.size > 2500)
-        axes.set_aspect("equal")
+        # as a picture of one pixel a cell it stays sharp at any size, and small
+        image = axes.imshow(table, cmap=cmap, vmin=low, vmax=high, interpolation="none")
         axes.set_title(panel["title"], loc="left")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         _item_ticks(axes, labels)
-    grid[0].invert_yaxis()
     bar = figure.colorbar(image, ax=list(grid), location="bottom", shrink=0.5, aspect=40, pad=0.02)
     bar.outline.set_visible(False)
     bar.set_label(data["label"])
@@ -66,7 +66,7 @@ def manifold(data: Data) -> Figure:
         data: ``panels``, each with ``title``, ``points`` and ``curve`` (rows of two or three numbers);
             ``labels`` of the items; ``closed`` (whether the curve returns to its start), ``connected`` (whether
             there is a curve at all, as of places there is not), ``axes`` (a name for each dimension), and
-            perhaps ``hues`` (0 to 1, round a circle of colours).
+            perhaps ``hues`` (0 to 1, round a circle of colours). Two dimensions are drawn without axes.
 
     Returns:
         A row of panels in which one unit is as long along every axis. Items without hues are coloured in order.
@@ -145,11 +145,10 @@ def threshold_map(data: Data) -> Figure:
     """
     values = np.array([marks.floats(row, len(data["columns"])) for row in data["values"]])
     figure, axes = marks.panel(0.21 * len(values) + 1.1)
-    reach = np.nanmax(np.abs(values - data["threshold"]))
-    image = axes.pcolormesh(
-        values, cmap=mpl.colormaps["RdBu_r"], vmin=data["threshold"] - reach, vmax=data["threshold"] + reach
-    )
-    y, x = np.nonzero(values > data["threshold"])
+    turn = data["threshold"]
+    ends = min(0.0, turn - 0.01, np.nanmin(values)), max(turn + 0.01, np.nanmax(values))
+    image = axes.pcolormesh(values, cmap=mpl.colormaps["RdBu_r"], norm=TwoSlopeNorm(turn, *ends))
+    y, x = np.nonzero(values > turn)
     axes.scatter(x + 0.5, y + 0.5, s=4, color="black", alpha=0.7, lw=0)
     axes.invert_yaxis()
     shown = range(0, len(data["columns"]), math.ceil(len(data["columns"]) / 16))
@@ -189,12 +188,14 @@ def _flat(axes: Axes, points: NDArray[np.float64], curve: NDArray[np.float64], d
             ha="left" if away[0] > 0.3 else "right" if away[0] < -0.3 else "center",
             va="bottom" if away[1] > 0.3 else "top" if away[1] < -0.3 else "center",
         )  # fmt: skip
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.margins(0.3)
+    # a square that holds everything, with room for names
+    every = np.vstack([points[:, :2], curve[:, :2]])
+    middle, reach = (every.max(axis=0) + every.min(axis=0)) / 2, 0.62 * np.ptp(every, axis=0).max()
+    axes.set_xlim(middle[0] - 1.15 * reach, middle[0] + 1.15 * reach)
+    axes.set_ylim(middle[1] - reach, middle[1] + reach)
+    axes.set_aspect("equal")
     axes.spines[:].set_visible(False)
-    axes.set(xlabel=data["axes"][0], xticks=[], yticks=[])
-    if axes.get_subplotspec().is_first_col():
-        axes.set_ylabel(data["axes"][1])
+    axes.set(xticks=[], yticks=[])
 
 
 def _solid(axes: Any, points: NDArray[np.float64], curve: NDArray[np.float64], data: Data) -> None:
@@ -205,8 +206,9 @@ def _solid(axes: Any, points: NDArray[np.float64], curve: NDArray[np.float64], d
         own = np.vstack([points, points[:1]]) if data["closed"] else points
         axes.plot(*own.T, color=INK, lw=0.6, alpha=0.8)
     axes.scatter(*points.T, c=colours, s=14 if len(points) < 60 else 8, depthshade=False)
+    brief = _brief(data["labels"])
     for at in _named(len(points)):
-        axes.text(*points[at], f" {data['labels'][at]}", fontsize=7)
+        axes.text(*points[at], f" {brief[at]}", fontsize=7)
     reach = np.ptp(np.vstack([points, curve]), axis=0)
     axes.set_box_aspect(np.maximum(reach, 0.35 * reach.max()), zoom=1.12)
     axes.view_init(elev=24, azim=-58)
@@ -228,14 +230,20 @@ def _colours(n: int, data: Data) -> NDArray[np.float64]:
     return mpl.colormaps["viridis"](np.linspace(0.12, 0.88, n))
 
 
+def _brief(labels: Sequence[str]) -> list[str]:
+    """First three letters where they tell all labels apart: in space there is less room."""
+    short = [label[:3] for label in labels]
+    return short if len(set(short)) == len(labels) and max(map(len, labels)) > 5 else list(labels)
+
+
 def _named(n: int) -> list[int]:
     return list(range(n)) if n <= NAMED else [round(x) for x in np.linspace(0, n - 1, 8)]
 
 
 def _item_ticks(axes: Axes, labels: Sequence[str]) -> None:
     shown = _named(len(labels))
-    axes.set_xticks([at + 0.5 for at in shown], [labels[at] for at in shown], rotation=90)
-    axes.set_yticks([at + 0.5 for at in shown], [labels[at] for at in shown])
+    axes.set_xticks(shown, [labels[at] for at in shown], rotation=90)
+    axes.set_yticks(shown, [labels[at] for at in shown])
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_fontsize(7)
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analyses.concepts import load
+from analyses.symmetry_closeup import laid_over
 from analyses.symmetry_corpus import corpus_facts
 from analyses.symmetry_held import held_against
 from analyses.symmetry_model import model_facts
 from analyses.symmetry_read import read_model
 from geometry.kernels import KernelFit
+from geometry.lattice import modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,9 +77,10 @@ def symmetry(
 
     Returns:
         JSON values: ``corpus`` (tokens, words, window), ``model`` (its name, or None) and ``concepts``, one record
-        each: ``name``, ``about``, ``topology``, ``source``, ``corpus`` (see
-        :func:`analyses.symmetry_corpus.corpus_facts`), ``prediction`` (the kernel over the items) and ``model``
-        (see :func:`analyses.symmetry_model.model_facts`; None without a model).
+        each: ``name``, ``about``, ``layout``, ``places``, ``ambiguous``, ``source``, ``corpus`` (see
+        :func:`analyses.symmetry_corpus.corpus_facts`), ``prediction`` (the kernel over the items), ``laid`` (the
+        corpus over its curve), ``distance`` (M* by distance) and ``model`` (see
+        :func:`analyses.symmetry_model.model_facts`; None without a model).
 
     Raises:
         DataError: a concept that the corpus has too little of, or that the model cannot read.
@@ -139,13 +142,13 @@ def _record(
     return {
         "name": concept.name,
         "about": concept.about,
-        "topology": concept.layout.kind,
         "layout": held.layout.kind,
         "places": _places(held),
         "ambiguous": list(held.concept.ambiguous),
         "source": concept.source,
         "corpus": corpus,
-        "prediction": held.kernel_record | {"values": held.kernel(held.layout.distance).tolist()},
+        "prediction": held.kernel_record | {"values": held.kernel(held.layout.distance).round(4).tolist()},
+        "laid": laid_over(modes(held.block).coordinates, held),
         "distance": {"unit": "km" if concept.layout.kind == "sphere" else "steps"} | _by_lag(held),
         "model": model,
     }

@@ -137,7 +137,7 @@ def judge_clouds(
     chances = _chances(scores)
     # many places may have the least p that the shuffles can give: of those, where the score is farthest out
     out = (scores[0] - scores[1:].mean(axis=0)) / np.maximum(scores[1:].std(axis=0), 1e-12)
-    at = int(np.lexsort((-out, chances))[0])
+    at = int(np.lexsort((-out.round(6), chances))[0])
     where = at * len(points) // len(chances)
     near = [nearness(cloud) for cloud in points]
     gates = [
