@@ -209,6 +209,38 @@ def cause(
     options.show_page(jobs.cause(found.load(device=device), found.adapter, request, out), as_json=json)
 
 
+@app.command(epilog=example("repgeo steer results/diff/0123456789ab --layer 3 --strengths=-1,0,1,2,4"))
+def steer(
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run of diff, or the page folder of style or demo.")
+    ],
+    layer: Annotated[int, typer.Option(help="Block after which vectors are added.", min=0)],
+    strengths: Annotated[
+        str, typer.Option(help="Multiples of each vector; 1 is what the adapter adds itself.")
+    ] = "-2,-1,0,1,2,4",
+    draws: Annotated[int, typer.Option(help="Random directions for each vector.", min=2)] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/steer/<run id>.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random directions and the intervals.", min=0)] = 0,
+    device: Device = None,
+    json: AsJson = False,
+) -> None:
+    """Add an adapter's mean shift or top direction to the model: dose and response of style, facts and loss.
+
+    Vectors are fitted on half of the documents and added to base and adapted model; what moves is measured on the
+    other half, beside random directions of the same length.
+    """
+    from analyses import jobs
+    from analyses.compared import Compared
+    from analyses.steer import SteerRequest
+
+    found = Compared.read(run)
+    request = SteerRequest(found.texts, layer, options.strengths(strengths), draws, seed)
+    jobs.require_room(out, "steer")
+    options.show_page(jobs.steer(found.load(device=device), found.adapter, request, out), as_json=json)
+
+
 @app.command(epilog=example("repgeo circuit results/diff/0123456789ab --keep 0.9"))
 def circuit(
     run: Annotated[

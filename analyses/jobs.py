@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from analyses.adapter_diff import DiffRequest
     from analyses.circuit import CircuitRequest
     from analyses.count_run import CountRequest
+    from analyses.steer import SteerRequest
     from analyses.style_run import StyleData
     from analyses.superposition import SuperpositionRequest
     from analyses.symmetry_report import SymmetryRequest
@@ -402,6 +403,45 @@ def circuit(loaded: Loaded, adapter: Path, request: CircuitRequest, out: Path | 
         manifest=made,
     )
     return write(report, _place(out, "circuit", identity, texts=made["files"]))
+
+
+def steer(loaded: Loaded, adapter: Path, request: SteerRequest, out: Path | None) -> Path:
+    """Steer by what an adapter adds, and write the page; see :func:`analyses.steer.steering`.
+
+    Args:
+        loaded: the base.
+        adapter: PEFT folder.
+        request: texts, layer, strengths and draws.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.steer.steering`.
+    """
+    from analyses.steer import steering
+    from analyses.steer_page import steer_claims, steer_sections
+
+    with watched("steering") as show:
+        facts = plain(steering(loaded, adapter, request, progress=show))
+    identity = comparison(loaded, adapter) | {
+        "layer": request.layer,
+        "strengths": list(request.strengths),
+        "draws": request.draws,
+        "seed": request.seed,
+        "groups": {group: group for group in request.texts},
+    }
+    made = manifest(files=request.texts, device=str(loaded.device), **identity)
+    report = Report(
+        command="steer",
+        title=f"Steering {Path(loaded.name).name} by what {adapter.resolve().name} adds",
+        claims=steer_claims(facts),
+        sections=steer_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, _place(out, "steer", identity, texts=made["files"]))
 
 
 def weights(loaded: Loaded | None, request: WeightRequest, out: Path | None) -> Path:

@@ -407,6 +407,33 @@ def dimensions(given: str) -> tuple[int, ...]:
     except ValueError:
         raise DataError(f"--k {given}: write dimensions such as 1,2,4") from None
 
+def strengths(given: str) -> tuple[float, ...]:
+    """Read strengths of steering.
+
+    Args:
+        given: such as ``-1,0,2.5``.
+
+    Returns:
+        The numbers in ascending order, each once.
+
+    Raises:
+        DataError: something in it is not a finite number.
+
+    Examples:
+        >>> strengths("2, -1,0, 2")
+        (-1.0, 0.0, 2.0)
+    """
+    from geometry.checks import DataError
+
+    try:
+        found = tuple(sorted({float(part) for part in given.split(",")}))
+    except ValueError:
+        raise DataError(f"--strengths {given}: write numbers such as -1,0,2") from None
+    if not all(abs(one) < float("inf") for one in found):
+        raise DataError(f"--strengths {given}: write finite numbers such as -1,0,2")
+    return found
+
+
 
 def require_one_list(vocab: int | None, words: Path | None, add: list[Path] | None) -> None:
     """Refuse two answers to which words are counted.
