@@ -61,6 +61,34 @@ DATA = {
             for i in range(4)
         ],
     },
+    "blocks": {
+        "panels": [{"title": t, "values": [[None, 0.5, v], [0.5, None, 1.0], [v, 1.0, None]]}
+                   for t, v in (("corpus", 0.1), ("kernel", 0.2))],
+        "labels": ["Mon", "Tue", "Wed"],
+        "label": "M*",
+    },
+    "manifold": {
+        "panels": [{"title": f"{t}: R² 0.9", "points": [[0.0, 0.1], [1.0, 0.0], [0.5, 0.9]],
+                    "curve": [[0.0, 0.0], [1.0, 0.0], [0.5, 0.8]]} for t in ("corpus", "model")],
+        "labels": ["Mon", "Tue", "Wed"],
+        "closed": True,
+        "connected": True,
+        "axes": ["mode 1", "mode 2"],
+    },
+    "places": {
+        "true": [[52.5, 13.4], [-36.8, 174.8], [0.0, -78.5]],
+        "decoded": [[50.0, 10.0], [-30.0, -170.0], [5.0, -70.0]],
+        "labels": ["Berlin", "Auckland", "Quito"],
+        "named": [0, 1],
+    },
+    "threshold_map": {
+        "values": [[0.1, None], [0.3, 1.0]],
+        "rows": ["Today is {}", "In a template that is much longer than there is room for, {} is cut"],
+        "columns": ["emb", "0"],
+        "label": "overlap",
+        "threshold": 0.25,
+        "x_label": "layer",
+    },
 }  # fmt: skip
 
 
@@ -109,6 +137,10 @@ def test_other_numbers_give_another_picture():
         ("heat", ["overlap", "a", "d", "0.10", "1.00"]),
         ("bars", ["adapted", "plain text", "references", "0.800 [0.700, 0.900]"]),
         ("curves", ["layer 3", "base", "even attention", "without the needle", "beyond the stated length"]),
+        ("blocks", ["corpus", "kernel", "M*", "Mon"]),
+        ("manifold", ["corpus: R² 0.9", "model: R² 0.9", "Mon", "Wed"]),
+        ("places", ["Berlin", "Auckland", "true place", "read off the model", "degrees east"]),
+        ("threshold_map", ["Today is {}", "In a template that is much longer than …", "overlap", "emb"]),
     ],
 )
 def test_text_stays_text_with_units_floors_and_ceilings_named(plot, words):
