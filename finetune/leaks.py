@@ -50,7 +50,7 @@ def leaking(found: Sequence[Mapping[str, Any]]) -> list[str]:
     Examples:
         >>> counts = {"document": 0, "source": 1, "target": 0, "run": 2}
         >>> leaking([{"earlier": "train", "later": "test", "n": 9, **counts}])
-        ['of 9 pairs in test, train has the source of 1 and a run of 8 words of 2']
+        ['of 9 pairs in test, train has the source of 1, a run of 8 words of 2']
     """
     names = {"document": "document", "source": "source", "target": "target", "run": f"run of {RUN} words"}
     sentences = []
@@ -62,7 +62,7 @@ def leaking(found: Sequence[Mapping[str, Any]]) -> list[str]:
         ]
         if shared:
             sentences.append(
-                f"of {one['n']} pairs in {one['later']}, {one['earlier']} has {' and '.join(shared)}"
+                f"of {one['n']} pairs in {one['later']}, {one['earlier']} has {', '.join(shared)}"
             )
     return sentences
 
