@@ -76,18 +76,10 @@ def _drawn(facts: Facts) -> Section:
             place(record),
             record["style"]["knock-out"],
             record["style"]["knock-in"],
-            record["fact margin"]["knock-out"],
-            record["style"]["attribution"],
         )
         for record in sorted(records, key=lambda r: -r["style"]["knock-out"]["value"])
     )
-    columns = (
-        "module",
-        "goes without it",
-        "it has alone",
-        "fact margin that goes",
-        "attribution, nats a token",
-    )
+    columns = ("module", "goes without it", "it has alone")
     return Section(
         "The circuit",
         (

@@ -37,7 +37,7 @@ def circuit(data: Data) -> Figure:
     x, y = (np.array([node[key] for node in nodes], dtype=np.float64) for key in ("column", "row"))
     _edges(axes, data, x, y)
     largest = max(abs(node["value"]) for node in nodes) or 1.0
-    for kept, name in ((True, "in the circuit"), (False, "pruned away")):
+    for kept, name in ((True, "kept"), (False, "pruned")):
         at = [i for i, node in enumerate(nodes) if node["kept"] == kept]
         area = [14 + LARGEST * abs(nodes[i]["value"]) / largest for i in at]
         face = PALETTE[0] if kept else "none"
@@ -74,7 +74,7 @@ def _edges(axes: Axes, data: Data, x: np.ndarray, y: np.ndarray) -> None:
         )  # fmt: skip
         if positive not in named:
             named.add(positive)
-            label = "more together" if positive else "in each other's place"
+            label = "need each other" if positive else "stand in for each other"
             axes.plot([], [], color=PALETTE[2 if positive else 1], ls="-" if positive else "--", label=label)
 
 
