@@ -937,6 +937,40 @@ def superposition(
     options.show_page(jobs.superposition(request, out), as_json=json)
 
 
+@app.command(epilog=example("repgeo privacy --model embedded --lengths 900"))
+def privacy(
+    model: Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")],
+    data: Annotated[
+        Path | None, typer.Option(help="JSONL of PAPerBench, in place of invented persons.", show_default=False)
+    ] = None,
+    lengths: Annotated[str, typer.Option(help="Tokens of invented contexts.")] = "1024",
+    prompts: Annotated[int, typer.Option(help="Persons of a length, or lines of the file.", min=2)] = 12,
+    sparse: Annotated[bool, typer.Option("--sparse", help="Each kind of private data once at most.")] = False,
+    decoys: Annotated[int, typer.Option(help="Look-alikes of private data in a context.", min=0)] = 0,
+    adapter: Annotated[Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page; default results/privacy/<run id>.")
+    ] = None,
+    dtype: Dtype = "float32",
+    device: Device = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
+    """Ask about a person and about private data in long contexts, as PAPerBench does.
+
+    Letters are scored by likelihood beside the same question without its context; the published reading of
+    what is written stands beside it. Persons and their data are invented, or read from a file.
+    """
+    from analyses import jobs, long_context_jobs
+
+    jobs.require_room(out, "privacy")
+    wanted = long_context_jobs.ascending(lengths, "--lengths", int)
+    persons = long_context_jobs.Persons(data, wanted, prompts, sparse, decoys, seed)
+    loaded = options.load(model, dtype=dtype, device=device, revision=revision)
+    options.show_page(long_context_jobs.privacy(loaded, adapter, persons, out), as_json=json)
+
+
 @app.command(epilog=example("repgeo redraw results/diff/0123456789ab"))
 def redraw(
     folder: Annotated[Path, typer.Argument(help="Folder of a run: what holds its report.json.")],

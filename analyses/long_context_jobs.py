@@ -302,3 +302,78 @@ def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path 
         manifest=made,
     )
     return write(report, place(out, "attention", identity, made["files"]))
+
+
+@dataclass(frozen=True)
+class Persons:
+    """What ``repgeo privacy`` asks.
+
+    Attributes:
+        data: a file of PAPerBench, or None to invent instances.
+        lengths: tokens of invented contexts.
+        prompts: instances of a length, or lines of the file.
+        sparse: whether each kind of private data comes once at most.
+        decoys: look-alikes in a context.
+        seed: of all draws.
+    """
+
+    data: Path | None
+    lengths: tuple[int, ...]
+    prompts: int = 12
+    sparse: bool = False
+    decoys: int = 0
+    seed: int = 0
+
+
+def privacy(loaded: Loaded, adapter: Path | None, persons: Persons, out: Path | None) -> Path:
+    """Ask about persons in long contexts and write the page; see :func:`analyses.privacy_run.privacy_facts`.
+
+    Args:
+        loaded: the base.
+        adapter: PEFT folder, or None.
+        persons: what to ask.
+        out: folder of the page; None names it after what was asked.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.privacy_run.privacy_facts`.
+    """
+    from analyses.privacy_run import privacy_claims, privacy_facts, privacy_sections
+    from finetune.paper_bench import read_instances
+    from finetune.personas import Recipe, persona_instance
+
+    if persons.data is not None:
+        groups = {persons.data.name: read_instances(persons.data, most=persons.prompts)}
+    else:
+        groups = {
+            f"{length:,} tokens": [
+                persona_instance(Recipe(length, persons.sparse, persons.decoys), loaded.tokenizer, rng)
+                for rng in np.random.default_rng(persons.seed).spawn(persons.prompts)
+            ]
+            for length in persons.lengths
+        }
+    with watched("asking") as show:
+        facts = plain(privacy_facts(lambda: sides(loaded, adapter), loaded.tokenizer, groups, progress=show))
+    identity = _compared(loaded, adapter) | {
+        "lengths": list(persons.lengths) if persons.data is None else None,
+        **{key: getattr(persons, key) for key in ("prompts", "sparse", "decoys", "seed")},
+    }
+    made = manifest(
+        files={"data": persons.data} if persons.data else {}, device=str(loaded.device), **identity
+    )
+    whose = (
+        Path(loaded.name).name
+        if adapter is None
+        else f"{Path(loaded.name).name}, before and after an adapter"
+    )
+    report = Report(
+        command="privacy",
+        title=f"Personalisation and privacy in long contexts: {whose}",
+        claims=privacy_claims(facts),
+        sections=privacy_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, place(out, "privacy", identity, made["files"]))
