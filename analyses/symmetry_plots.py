@@ -42,7 +42,7 @@ def blocks(data: Data) -> Figure:
     panels, labels = data["panels"], data["labels"]
     tables = [np.array([marks.floats(row, len(labels)) for row in panel["values"]]) for panel in panels]
     pairs = np.concatenate([table[np.isfinite(table)] for table in tables])
-    low, high = np.quantile(pairs, [0.01, 0.99])
+    low, high = np.quantile(pairs, [0.01, 0.99]) if len(pairs) else (0.0, 1.0)
     figure = Figure(figsize=(marks.WIDTH, marks.WIDTH / max(2, len(panels)) + 1.1))
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     cmap = mpl.colormaps["cividis"].with_extremes(bad="none")
@@ -146,7 +146,8 @@ def threshold_map(data: Data) -> Figure:
     values = np.array([marks.floats(row, len(data["columns"])) for row in data["values"]])
     figure, axes = marks.panel(0.21 * len(values) + 1.1)
     turn = data["threshold"]
-    ends = min(0.0, turn - 0.01, np.nanmin(values)), max(turn + 0.01, np.nanmax(values))
+    known = values[np.isfinite(values)]
+    ends = min(0.0, turn - 0.01, *known), max(turn, turn + 0.01, *known)
     image = axes.pcolormesh(values, cmap=mpl.colormaps["RdBu_r"], norm=TwoSlopeNorm(turn, *ends))
     y, x = np.nonzero(values > turn)
     axes.scatter(x + 0.5, y + 0.5, s=4, color="black", alpha=0.7, lw=0)
