@@ -75,6 +75,8 @@ def ask(
 ) -> list[Reply]:
     """Put questions to a model.
 
+    What all prompts begin with is read once, where it is half of them or more.
+
     Args:
         model: a causal language model, with or without an adapter; it comes back in the mode that it was in.
         tokenizer: the model's own.
@@ -95,18 +97,21 @@ def ask(
         raise InputError(f"write: expected 0 tokens or more, got {write}")
     require_causal(model)
     limit, stops = position_limit(model), stop_ids(tokenizer)
+    rows = []
+    for prompt, options in questions:
+        split = [token_spans(tokenizer, prompt, completion(option)) for option in options]
+        rows.append((split[0][0], [answer for _, answer in split]))
+        longest = len(split[0][0]) + max(write, *(len(answer) for _, answer in split))
+        if limit is not None and longest > limit:
+            raise DataError(
+                f'"{prompt[:40]}...": takes {longest} positions with its answer, and the model has a table of '
+                f"{limit}; ask for a shorter length"
+            )
     replies = []
     with evaluating(model):
-        for number, (prompt, options) in enumerate(questions, 1):
-            split = [token_spans(tokenizer, prompt, completion(option)) for option in options]
-            asked, answers = split[0][0], [answer for _, answer in split]
-            longest = len(asked) + max(write, *map(len, answers))
-            if limit is not None and longest > limit:
-                raise DataError(
-                    f'"{prompt[:40]}...": takes {longest} positions with its answer, and the model has a table of '
-                    f"{limit}; ask for a shorter length"
-                )
-            replies.append(_reply(model, tokenizer, asked, answers, (write, stops)))
+        opening = _Opening.of(model, [asked for asked, _ in rows])
+        for number, (asked, answers) in enumerate(rows, 1):
+            replies.append(_reply(model, tokenizer, opening, asked, answers, (write, stops)))
             if progress:
                 progress(number / len(questions))
     return replies
@@ -170,15 +175,38 @@ def normalised(text: str) -> str:
     return f" {' '.join(_ARTICLES.sub(' ', text.lower().translate(_SIGNS)).split())} "
 
 
+@dataclass(frozen=True)
+class _Opening:
+    """What all prompts begin with, read once; nothing where it is less than half of them."""
+
+    length: int
+    cache: Any
+
+    @classmethod
+    def of(cls, model: nn.Module, prompts: Sequence[list[int]]) -> _Opening:
+        if len(prompts) < 2:
+            return cls(0, None)
+        shortest = min(map(len, prompts))
+        same = next((i for i in range(shortest) if len({ids[i] for ids in prompts}) > 1), shortest)
+        same = min(same, shortest - 1)
+        if same < max(map(len, prompts)) / 2:
+            return cls(0, None)
+        ids = torch.tensor([prompts[0][:same]], device=next(model.parameters()).device)
+        return cls(same, model(input_ids=ids, use_cache=True, **_last_only(model)).past_key_values)
+
+
 def _reply(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
+    opening: _Opening,
     asked: list[int],
     answers: list[list[int]],
     writing: tuple[int, list[int]],
 ) -> Reply:
     device = next(model.parameters()).device
-    read = model(input_ids=torch.tensor([asked], device=device), use_cache=True, **_last_only(model))
+    rest = torch.tensor([asked[opening.length :]], device=device)
+    before = {} if opening.cache is None else {"past_key_values": copy.deepcopy(opening.cache)}
+    read = model(input_ids=rest, use_cache=True, **before, **_last_only(model))
     cache, last = read.past_key_values, read.logits[0, -1].float()
     if not hasattr(cache, "batch_repeat_interleave"):
         raise ModelError(

@@ -1,6 +1,7 @@
 """Questions over one shared context: the same numbers as asking each option alone."""
 
 import copy
+import inspect
 
 import numpy as np
 import pytest
@@ -46,6 +47,25 @@ def test_what_is_written_is_what_generate_writes(tiny_causal):
     (reply,) = ask(model, tokenizer, QUESTIONS[:1], write=12)
     assert reply.written == text.split("\n")[0].strip()
     assert reply.tokens == ids.shape[1]
+
+
+def test_a_common_opening_is_read_once_and_changes_nothing(tiny_causal, monkeypatch):
+    opening = "She wrote three letters to London, and none of them was answered before summer. " * 2
+    questions = [(opening + prompt, options) for prompt, options in QUESTIONS]
+    alone = [ask(tiny_causal.model, tiny_causal.tokenizer, [one], write=4)[0] for one in questions]
+    forward, widths = type(tiny_causal.model).forward, []
+
+    def counted(self, *args, **kwargs):
+        widths.append(kwargs["input_ids"].shape[1])
+        return forward(self, *args, **kwargs)
+
+    counted.__signature__ = inspect.signature(forward)
+    monkeypatch.setattr(type(tiny_causal.model), "forward", counted)
+    together = ask(tiny_causal.model, tiny_causal.tokenizer, questions, write=4)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.likelihoods, other.likelihoods, atol=2e-4)
+        assert (one.written, one.tokens) == (other.written, other.tokens)
+    assert sum(width > 40 for width in widths) == 1
 
 
 def test_the_model_is_given_back_as_it_was_and_progress_is_told(tiny_llama):
