@@ -270,7 +270,7 @@ def _module_records(bench: Bench, by_module: dict[str, Array]) -> list[dict[str,
 
 def _agreement(
     bench: Bench, attributed: dict[str, Array], records: Sequence[dict[str, Any]]
-) -> dict[str, float | int]:
+) -> dict[str, float | int | None]:
     """Whether attributions add up, and how their order agrees with exact switching."""
     exact = [record["style"]["knock-out"]["value"] for record in records]
     told = [record["style"]["attribution"] for record in records]
@@ -283,7 +283,10 @@ def _agreement(
     }
 
 
-def _rank_correlation(one: Sequence[float], other: Sequence[float]) -> float:
+def _rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Spearman's; None for fewer than three modules, which always agree or disagree."""
+    if len(one) < 3:
+        return None
     ranks = [np.argsort(np.argsort(values)) for values in (one, other)]
     return float(np.corrcoef(*ranks)[0, 1])
 

@@ -22,7 +22,8 @@ def circuit_claims(facts: Facts) -> tuple[str, ...]:
         f"Without these {kept}, {_share(goes)} of the effect goes, {_beside(goes)} taking {kept} random modules away "
         f"(mean {percent(goes['null']['mean'])}).",
         f"In the order of attribution the first {curve['enough']} of {curve['of']} rank components have "
-        f"{_share(curve['enough_share'])}; random sets have that share only from about {curve['random_enough']} on.",
+        f"{_share(curve['enough_share'])}; the smallest random sets tried that have "
+        f"{percent(facts['keep'])} on average are of {curve['random_enough']}.",
     ]
     fact = found["fact sufficiency"]
     if fact["value"] is not None:

@@ -911,7 +911,9 @@ def attention(
     options.show_page(long_context_jobs.attention(loaded, adapter, reading, out), as_json=json)
 
 
-@app.command(epilog=example("repgeo superposition --out results/superposition/small --features 40 --dimensions 8"))
+@app.command(
+    epilog=example("repgeo superposition --out results/superposition/small --features 40 --dimensions 8")
+)
 def superposition(
     features: Annotated[int, typer.Option(help="Of the large models.", min=2)] = 80,
     dimensions: Annotated[int, typer.Option(help="Of the large models.", min=1)] = 12,
@@ -926,7 +928,7 @@ def superposition(
     """Train toy models of superposition: when features share dimensions, and in which shapes.
 
     The phase diagram of two features beside its closed form, digon to pentagon in small models, and how many
-    features divide a space, beside random directions. Takes a minute or two; no language model is used.
+    features divide a space, beside random directions. Takes a few minutes; no language model is used.
     """
     from analyses import jobs
     from analyses.superposition import SuperpositionRequest
