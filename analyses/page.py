@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -71,6 +71,7 @@ def alternative(figure: FigureSpec) -> str:
         "manifold": "Items in space",
         "places": "Map",
         "curves": "Curves",
+        "forest": "Dots with intervals",
     }
     label = figure.data.get("y_label") or figure.data.get("label")
     head = f"{kinds[figure.plot]}, {label}" if label else kinds[figure.plot]
@@ -85,14 +86,14 @@ def cells(table: TableSpec) -> list[list[tuple[str, tuple[str, ...]]]]:
     """
     columns = []
     for column in zip(*table.rows, strict=True):
-        places = decimals([value["value"] if isinstance(value, Mapping) else value for value in column])
+        places = decimals([value.get("value") if isinstance(value, Mapping) else value for value in column])
         columns.append([_cell(value, places) for value in column])
     return [list(row) for row in zip(*columns, strict=True)]
 
 
 def numeric(table: TableSpec, column: int) -> bool:
     """Tell whether a column holds numbers, and so is aligned to the right."""
-    return all(not isinstance(row[column], str) for row in table.rows)
+    return not any(_is_text(row[column]) for row in table.rows)
 
 
 def code(text: str) -> Markup:
@@ -137,9 +138,20 @@ def entry(value: object) -> str:
 
 
 def _cell(value: object, places: int | None) -> tuple[str, tuple[str, ...]]:
+    if isinstance(value, Mapping) and "marked" in value:
+        return _marked(value["marked"]), ()
     if isinstance(value, Mapping):
         return measured(value, places)
     return digits(value, places=places), ()
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, Mapping) and "marked" in value)
+
+
+def _marked(stretches: Iterable[tuple[str, bool]]) -> Markup:
+    """Write a text whose new stretches stand out; every stretch is escaped."""
+    return Markup("").join(Markup("<ins>{}</ins>").format(text) if new else text for text, new in stretches)
 
 
 def _series(figure: FigureSpec) -> list[tuple[str, list[float]]]:
@@ -158,6 +170,8 @@ def _series(figure: FigureSpec) -> list[tuple[str, list[float]]]:
             for panel in data["panels"]
             for i, axis in enumerate(data["axes"])
         ]
+    elif figure.plot == "forest":
+        named = [(panel["title"], panel["values"]) for panel in data["panels"]]
     elif figure.plot in {"spectra", "curves"}:
         named = [
             (f"{panel.get('title', '')} {one['name']}".strip(), one["values"])

@@ -16,7 +16,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from analyses import circuit_plots, curve_plots, marks, symmetry_plots
+from analyses import circuit_plots, curve_plots, forest, marks, symmetry_plots
 from analyses.digits import decimals, digits, measured
 from analyses.marks import INK, MARKERS, PALETTE, STYLE
 from finetune.folders import replace_file, write_whole
@@ -285,6 +285,7 @@ PLOTS: dict[str, Callable[[Data], Figure]] = {
     **symmetry_plots.PLOTS,
     **circuit_plots.PLOTS,
     **curve_plots.PLOTS,
+    **forest.PLOTS,
 }
 """Every kind of figure that a report can hold, by the name that report.json gives it."""
 

@@ -80,8 +80,24 @@ def encode_prompt(
     Raises:
         ModelError: the tokenizer has no end-of-text token.
     """
+    return encode_rendered(tokenizer, render(source, examples))
+
+
+def encode_rendered(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Tokenise a prompt that is already written, such as one of :class:`finetune.templates.Template`.
+
+    Args:
+        tokenizer: any tokenizer with an end-of-text token.
+        prompt: ends where the answer begins, without white space.
+
+    Returns:
+        Token ids. A beginning-of-text token leads only where the tokenizer adds one by default.
+
+    Raises:
+        ModelError: the tokenizer has no end-of-text token.
+    """
     _require_end(tokenizer)
-    return _open_ids(tokenizer, render(source, examples))
+    return _open_ids(tokenizer, prompt)
 
 
 def encode(
@@ -139,8 +155,13 @@ def _require_end(tokenizer: PreTrainedTokenizerBase) -> None:
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, add_special_tokens: bool) -> list[int]:
     # A text that spells "<|endoftext|>" must not be able to end the task.
+    # Length is ours to judge, so the tokenizer need not warn of it.
     return tokenizer(
-        text, add_special_tokens=add_special_tokens, split_special_tokens=True, return_attention_mask=False
+        text,
+        add_special_tokens=add_special_tokens,
+        split_special_tokens=True,
+        return_attention_mask=False,
+        verbose=False,
     )["input_ids"]
 
 

@@ -84,7 +84,7 @@ class StyleClassifier:
             ceiling=_rate("style ceiling", judged[half:], draws),
             floor=_rate("style floor", judged[:half], draws),
             accuracy=_rate("style accuracy", (right[:half] + right[half:]) / 2, draws),
-            _pipeline=_new_pipeline().fit(texts, labels),
+            _pipeline=new_pipeline().fit(texts, labels),
         )
 
     def probability(self, texts: Sequence[str]) -> NDArray[np.float64]:
@@ -117,7 +117,8 @@ class StyleClassifier:
         return _rate("style rate", self.probability(texts) >= 0.5, draws)
 
 
-def _new_pipeline() -> Pipeline:
+def new_pipeline() -> Pipeline:
+    """Make a judge that has learnt nothing yet: character n-grams up to 5, weighted, and logistic regression."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -130,7 +131,7 @@ def _held_out(texts: list[str], labels: NDArray[np.int64], groups: list[str]) ->
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
     folds = GroupKFold(min(_FOLDS, len(set(groups))))
-    return cross_val_predict(_new_pipeline(), texts, labels, groups=groups, cv=folds)
+    return cross_val_predict(new_pipeline(), texts, labels, groups=groups, cv=folds)
 
 
 def _rate(name: str, hits: NDArray[np.generic], draws: NDArray[np.int32]) -> Score:

@@ -77,10 +77,42 @@ def transfer(
         ModelError: not a causal language model, or its tokenizer has no end-of-text token.
         InputError: ``max_new_tokens`` or ``batch_size`` is below 1.
     """
+    require_causal(model)
+    prompts = prompt_ids(tokenizer, texts, examples or (), context_length(model))
+    return write_answers(
+        model, tokenizer, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, sample=sample
+    )
+
+
+def write_answers(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    *,
+    max_new_tokens: int = 128,
+    batch_size: int = 16,
+    sample: Sampling | None = None,
+) -> list[str]:
+    """Let a model answer prompts that are already tokens; :func:`transfer` says how.
+
+    Args:
+        model: a causal language model; it comes back as it was.
+        tokenizer: the model's own.
+        prompts: token ids of each, fewer than the model's context holds.
+        max_new_tokens: longest answer in tokens.
+        batch_size: prompts in one forward pass.
+        sample: how to draw; None takes the most probable token each time.
+
+    Returns:
+        One answer for each prompt, in order, on one line and without spaces at its ends.
+
+    Raises:
+        ModelError: not a causal language model.
+        InputError: ``max_new_tokens`` or ``batch_size`` is below 1.
+    """
     if max_new_tokens < 1 or batch_size < 1:
         raise InputError("max_new_tokens and batch_size must be at least 1")
     require_causal(model)
-    prompts = prompt_ids(tokenizer, texts, examples or (), context_length(model))
     room = [min(max_new_tokens, context_length(model) - len(prompt)) for prompt in prompts]
     stops = stop_ids(tokenizer)
     answers = [""] * len(prompts)

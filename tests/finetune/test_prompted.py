@@ -1,0 +1,87 @@
+import pytest
+
+from finetune.pairs import Pair
+from finetune.prompted import prompter_for, sketch_first, write_prompted
+from finetune.prompts import encode_prompt
+from finetune.retrieve import Bm25, ExampleBank
+from finetune.templates import Template
+from finetune.terms import Term
+from finetune.transfer import transfer
+from geometry.checks import DataError
+
+PLAIN = Template.named("plain")
+PAIRS = [Pair(str(i), f"d{i}", f"plain {w}", f"styled {w}") for i, w in enumerate("sea king gold".split())]
+
+
+def test_without_examples_it_is_the_transfer_that_there_was(tiny_llama):
+    texts = ["The ship came home.", "He is glad.", "It rained."]
+    prompter = prompter_for(tiny_llama.model, tiny_llama.tokenizer, PLAIN, room=12)
+    got = write_prompted(tiny_llama.model, prompter, texts, batch_size=2)
+    assert got == transfer(tiny_llama.model, tiny_llama.tokenizer, texts, max_new_tokens=12)
+    shared = [PAIRS[:1]] * 3
+    with_one = transfer(
+        tiny_llama.model,
+        tiny_llama.tokenizer,
+        texts,
+        examples=[(PAIRS[0].source, PAIRS[0].target)],
+        max_new_tokens=12,
+    )
+    assert write_prompted(tiny_llama.model, prompter, texts, examples=shared) == with_one
+
+
+def test_each_text_has_its_own_prompt(tiny_llama):
+    prompter = prompter_for(tiny_llama.model, tiny_llama.tokenizer, PLAIN, room=4)
+    texts = ["The ship came home.", "It rained."]
+    ids = [prompter(t, [p]) for t, p in zip(texts, PAIRS, strict=False)]
+    for got, text, pair in zip(ids, texts, PAIRS, strict=False):
+        assert got == encode_prompt(tiny_llama.tokenizer, text, [(pair.source, pair.target)])
+    alone = [
+        write_prompted(tiny_llama.model, prompter, [t], examples=[[p]])[0]
+        for t, p in zip(texts, PAIRS, strict=False)
+    ]
+    assert write_prompted(tiny_llama.model, prompter, texts, examples=[[p] for p in PAIRS[:2]]) == alone
+
+
+def test_terms_are_in_the_prompt(tiny_llama):
+    prompter = prompter_for(tiny_llama.model, tiny_llama.tokenizer, PLAIN, room=4)
+    ids = prompter("before noon", (), [Term("before", "ere", 1, 1, 1, 1.0, False)])
+    assert "Output: ere" in tiny_llama.tokenizer.decode(ids)
+
+
+def test_examples_that_do_not_fit_are_left_out_from_the_front(tiny_llama):
+    prompter = prompter_for(tiny_llama.model, tiny_llama.tokenizer, PLAIN, room=16)
+    assert prompter.limit == 128
+    ids = prompter("It rained.", PAIRS * 5)
+    assert len(ids) + 16 <= 128
+    text = tiny_llama.tokenizer.decode(ids)
+    assert text.endswith("Output: styled gold\n\nInput: It rained.\nOutput:")
+    long = "word " * 24
+    assert prompter(long, PAIRS) == prompter(long)  # no room left: asked without examples
+
+
+def test_a_text_that_cannot_be_asked_is_refused(tiny_llama):
+    prompter = prompter_for(tiny_llama.model, tiny_llama.tokenizer, PLAIN)
+    with pytest.raises(DataError, match="empty text"):
+        prompter(" ")
+    with pytest.raises(DataError, match="context 128"):
+        prompter("word " * 200, PAIRS)
+    with pytest.raises(DataError, match="one for each"):
+        write_prompted(tiny_llama.model, prompter, ["a", "b"], examples=[[]])
+
+
+def test_the_second_search_goes_by_the_first_answer():
+    bank = ExampleBank(PAIRS, Bm25.of([pair.target for pair in PAIRS]))
+    answers = iter([["gold", ""], ["done", "done"]])
+    asked = []
+
+    def write(sources, examples):
+        asked.append([some[-1].id for some in examples])
+        return next(answers)
+
+    drafts, final = sketch_first(write, ["the sea", "the king"], bank, 1)
+    assert (drafts, final) == (["gold", ""], ["done", "done"])
+    assert asked == [["0", "1"], ["2", "1"]]  # an empty first answer leaves the sketch in its place
+    answers = iter([["x"], ["y"]])
+    asked.clear()
+    sketch_first(write, ["nothing known"], bank, 1, sketches=["gold"], own=[PAIRS[2]])
+    assert asked[0] == ["0"]  # the one that is like it is its own
