@@ -131,7 +131,7 @@ class Measure:
     subsets: int = 4
     buckets: int = 16
     closer: bool = False
-    tile: tuple[int, int] = (512, 512)
+    tile: tuple[int, int] = (512, 1024)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""

@@ -13,6 +13,7 @@ from geometry.checks import DataError, InputError, LayerError, ModelError
 from geometry.dispersion import chain_rule, distance_edges, row_sums, spread
 from geometry.live.attention import AttentionProbe, EagerAttentionProbe, Measure, Rows, save, stored_layers
 from geometry.live.attention_calls import attention_calls
+from geometry.live.attention_sums import Sums
 
 T = 150
 SMALL = Measure(tile=(96, 64), closer=True)
@@ -447,3 +448,30 @@ def test_models_without_weights_to_read_are_refused_by_the_eager_probe(ids):
 
 def test_edges_of_distance_reach_the_whole_context(llama, ids):
     assert read(llama, ids).distance_edges.tolist() == distance_edges(T).tolist()
+
+
+@pytest.mark.parametrize("kind", ["llama", "windowed"])
+def test_compiled_sums_are_those_of_the_array_code_that_other_devices_run(request, kind, ids, monkeypatch):
+    model = request.getfixturevalue(kind)
+    compiled = read(model, ids, spans={"needle": (30, 41)})
+    calls = []
+    by_arrays = Sums._by_arrays
+
+    def instead(self, s, _, tile):
+        h = self._norms.shape[0]
+        calls.append(tile)
+        shape = (h, -1, len(tile.place), s.shape[-1])
+        by_arrays(self, torch.from_numpy(s).view(shape), tile)
+
+    monkeypatch.setattr(Sums, "_by_kernel", instead)
+    arrays = read(model, ids, spans={"needle": (30, 41)})
+    assert calls
+    for a, b in zip(compiled.layers, arrays.layers, strict=True):
+        for name, array in a.arrays().items():
+            np.testing.assert_allclose(
+                b.arrays()[name],
+                array,
+                atol=1e-3 if "mean_distance" in name else 2e-5,
+                rtol=2e-5,
+                err_msg=name,
+            )
