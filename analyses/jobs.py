@@ -675,6 +675,7 @@ def symmetry(counts: Path, loaded: Loaded | None, request: SymmetryRequest, out:
     from analyses.symmetry_counts import read_corpus
     from analyses.symmetry_page import symmetry_claims, symmetry_sections
     from analyses.symmetry_report import symmetry
+    from analyses.symmetry_words import model_name
 
     with watched("looking for symmetry") as show:
         facts = plain(symmetry(read_corpus(counts), request, loaded, progress=show))
@@ -688,7 +689,7 @@ def symmetry(counts: Path, loaded: Loaded | None, request: SymmetryRequest, out:
     files = {"counts": counts / "data.npy", "words": counts / "words.txt"}
     made = manifest(files=files | ({"places": request.geonames} if request.geonames else {}), **identity)
     names = in_words([one["name"].replace("_", " ") for one in facts["concepts"]])
-    where = f" and in {Path(loaded.name).name}" if loaded else ""
+    where = f" and in {model_name(facts)}" if loaded else ""
     report = Report(
         command="symmetry",
         title=f"The symmetry of {names} in {counts.resolve().name}{where}",

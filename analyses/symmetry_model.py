@@ -65,15 +65,14 @@ def model_facts(read: ModelRead, held: Held, rng: np.random.Generator) -> dict[s
         ``null``, ``p``, ``adjusted``, ``untrained`` and ``other``, a number a layer each; None where the items
         are all equal), ``probes`` (of the same form), ``static``, ``maps`` (of layers and templates),
         ``verdict``, ``at`` (the place that it judged), ``closeup`` and ``without_ambiguous``.
+
+    Raises:
+        DataError: the items are equal everywhere.
     """
     nuisances = held.nuisances(read.tokens.ids)
     means = over_contexts(read.states, read.positions)
     clouds = _clouds(means)
     samples = _scored(clouds, held, nuisances.matrices)
-    if not samples[ALIGNMENT]:
-        raise DataError(
-            f"{held.concept.name}: all items are equal to the model in every template; change them"
-        )
     judged = [place for place in clouds if place in samples[ALIGNMENT]]
     verdict, at = _verdict([clouds[place] for place in judged], judged, held, nuisances.matrices, rng)
     without = _left_out(read, held)
@@ -123,6 +122,10 @@ def _scored(
         near[place] = nearness(cloud)
         for score, values in scores.items():
             found[score][place] = values
+    if not near:
+        raise DataError(
+            f"{held.concept.name}: all items are equal to the model in every template; change them"
+        )
     for score, given in ((NEARNESS, []), (PARTIAL, list(nuisances.values()))):
         try:
             columns = shuffled_correlations(list(near.values()), held.layout, held.orders, given)

@@ -9,7 +9,7 @@ from analyses.report import Section, TableSpec
 from analyses.symmetry_closeup_page import closeup_section
 from analyses.symmetry_corpus_page import corpus_sections
 from analyses.symmetry_model_page import layers_section, templates_section
-from analyses.symmetry_words import SCORES, failures, place_name, title_of
+from analyses.symmetry_words import SCORES, failures, model_name, place_name, title_of
 
 Facts = dict[str, Any]
 
@@ -51,7 +51,7 @@ def _model_claim(facts: Facts, concept: Facts) -> str:
     null = record["null"][at]
     said = "show" if model["verdict"]["shown"] else "do not show"
     return (
-        f"In `{facts['model']}`, the {len(concept['corpus']['items'])} items {said} it, judged at "
+        f"In `{model_name(facts)}`, the {len(concept['corpus']['items'])} items {said} it, judged at "
         f"{place_name(model['at'])}: {SCORES[main]} {digits(record['value'][at], places=2)}, shuffled labels "
         f"{digits(null['low'], places=2)} to {digits(null['high'], places=2)}, p = "
         f"{digits(record['adjusted'][at], 2)} over all layers and positions{_but(model['verdict'])}."
@@ -81,7 +81,7 @@ def _verdicts(facts: Facts) -> Section:
     corpus = facts["corpus"]
     text = (
         f"Counts of {digits(corpus['tokens'])} words, window {corpus['window']}, weights {corpus['weights']}."
-        + (f" Model: `{facts['model']}`." if facts["model"] else ""),
+        + (f" Model: `{model_name(facts)}`." if facts["model"] else ""),
         "The rule is fixed. A corpus shows a symmetry if M* depends on distance beyond 99 % of shuffled labels, near "
         "items are more alike, a cycle closes and a line does not, a line is graded and no step between two groups, "
         "and all this survives spelling and frequency. A model shows it if its first components are the predicted "

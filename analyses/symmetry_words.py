@@ -54,6 +54,16 @@ def place_name(at: Mapping[str, Any]) -> str:
     return f"{at['position']}, {layer_name(at['layer'])}"
 
 
+def model_name(facts: Mapping[str, Any]) -> str:
+    """Call the model: a folder by the end of its path, which alone may say no more than ``model``.
+
+    Examples:
+        >>> model_name({"model": "/home/me/minilm/model"}), model_name({"model": "embedded"})
+        ('minilm/model', 'embedded')
+    """
+    return "/".join([part for part in facts["model"].split("/") if part][-2:])
+
+
 def figure_name(concept: str, what: str) -> str:
     """Name the file of a figure.
 
