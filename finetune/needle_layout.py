@@ -225,20 +225,23 @@ def fitted(
         DataError: not even the needles alone fit, or the filler ends before the length is reached.
     """
 
-    def fits(fill: int) -> bool:
-        made = [lay_out(case, fill, arrangement) for arrangement in arrangements]
-        made.append(without_needles(case, fill, arrangements[0]))
+    def fits(fill: int, places: Sequence[Arrangement]) -> bool:
+        made = [lay_out(case, fill, place) for place in places]
+        made.append(without_needles(case, fill, places[0]))
         return all(token_count(tokenizer, question) <= length for question in made)
 
-    if not fits(0):
+    if not fits(0, arrangements):
         needed = token_count(tokenizer, lay_out(case, 0, arrangements[0]))
         raise DataError(f"length {length}: needles and question alone take {needed} tokens; ask for more")
     low, high = 0, 1
-    while fits(high):
+    while fits(high, arrangements[:1]):
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        low, high = (middle, high) if fits(middle, arrangements[:1]) else (low, middle)
+    # moved about, the same pieces may take a token more
+    while not fits(low, arrangements):
+        low -= 1
     return low
 
 
