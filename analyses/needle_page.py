@@ -261,7 +261,9 @@ def _slopes(facts: Facts) -> Section:
     text = (
         "If a head's scores do not depend on length, the log-odds of the needle's weight fall along log n with slope "
         "−1 (theorem 6.1 of arXiv 2602.15028, at finite n); 0 would be a weight that does not dilute. The needle is "
-        "the same at every length, so the slope is paired.",
+        "the same at every length, so the slope is paired. The theory knows no places: at a fixed depth the needle "
+        "also moves away from the question as the context grows, and a head that prefers what is near falls faster "
+        "than −1 for that reason alone.",
     )
     known = {name: side for name, side in facts["sides"].items() if side["odds_slope"]}
     if not known:
