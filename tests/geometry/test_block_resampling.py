@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geometry.block_resampling import halved_overlaps, intervals, permuted_overlap
-from geometry.checks import DataError
+from geometry.block_resampling import halved_overlaps, intervals, jackknife_halfwidth, permuted_overlap
+from geometry.checks import DataError, ShapeError
 from geometry.document_blocks import BlockMoments, BlockStats, joint_basis
 from geometry.nulls import haar_basis
 from geometry.spectra import spectrum
@@ -154,3 +154,14 @@ def test_too_few_documents_are_refused(rng):
     for ask in (permuted_overlap, halved_overlaps, intervals):
         with pytest.raises(DataError, match="3 documents"):
             ask(one, few, K, 9, rng)
+
+
+def test_the_jackknife_of_a_mean_is_the_classical_interval():
+    from scipy import stats
+
+    x = np.random.default_rng(0).normal(size=20)
+    left_out = [np.delete(x, i).mean() for i in range(20)]
+    low, high = stats.t.interval(0.95, 19, loc=x.mean(), scale=stats.sem(x))
+    assert jackknife_halfwidth(left_out) == pytest.approx((high - low) / 2, rel=1e-9)
+    with pytest.raises(ShapeError, match="at least 2 blocks"):
+        jackknife_halfwidth([1.0])
