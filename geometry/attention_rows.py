@@ -263,9 +263,7 @@ class AttentionAnswer:
         """All layers as one long table, with what they are in the metadata of its schema."""
         import pyarrow as pa
 
-        tables = []
-        for layer in self.layers:
-            tables.append(pa.table(layer.table()))
+        tables = [pa.table(layer.table()) for layer in self.layers]
         about = {
             "about": dict(self.about),
             "length": self.length,

@@ -88,7 +88,7 @@ class Sums:
             s: (h, g, R, K) float32 logits, biases and masks not yet in them; is written over.
             tile: what they are of.
         """
-        seen = None if tile.seen is None else tile.seen
+        seen = tile.seen
         if tile.added is not None:
             s += tile.added
         if seen is not None:

@@ -475,3 +475,13 @@ def test_compiled_sums_are_those_of_the_array_code_that_other_devices_run(reques
                 rtol=2e-5,
                 err_msg=name,
             )
+
+
+def test_nothing_but_the_rows(llama, ids):
+    lean = read(llama, ids, measure=Measure(sink=0, top=1, subsets=0, buckets=1))
+    for layer, whole in zip(lean.layers, read(llama, ids).layers, strict=True):
+        assert not layer.groups
+        assert layer.closer is None
+        assert layer.subset_entropy.shape[-1] == 0
+        np.testing.assert_allclose(layer.top[..., 0], layer.values["largest"], atol=1e-6)
+        np.testing.assert_allclose(layer.entropy, whole.entropy, atol=2e-5)
