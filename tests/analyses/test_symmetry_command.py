@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from analyses import symmetry_held, symmetry_report
+from analyses import symmetry_corpus, symmetry_held, symmetry_report
 from analyses.__main__ import run
 from analyses.concepts import load
 from analyses.page import alternative
@@ -57,6 +57,7 @@ def place(tmp_path_factory):
 def fewer_shuffles():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(symmetry_held, "DRAWS", 199)
+        patch.setattr(symmetry_corpus, "RESAMPLES", 40)
         yield
 
 
@@ -128,6 +129,7 @@ def test_the_page_of_a_corpus_has_its_pictures(corpus_alone):
         assert alternative(figure).endswith(".")
 
 
+@pytest.mark.slow
 def test_a_page_with_a_model_holds_every_side_and_every_figure(with_model, tiny_folder):
     names = {figure.name for figure in with_model.figures}
     for concept in ("weekdays", "trees", "towns"):
@@ -142,12 +144,14 @@ def test_a_page_with_a_model_holds_every_side_and_every_figure(with_model, tiny_
     assert with_model.manifest["concepts"]["weekdays"][0] == "Monday"
 
 
+@pytest.mark.slow
 def test_counts_give_what_their_texts_gave(with_model, corpus_alone):
     found = {one["name"]: one["corpus"]["block"] for one in with_model.facts["concepts"]}
     for one in read(corpus_alone[0]).facts["concepts"]:
         assert found[one["name"]] == one["corpus"]["block"]
 
 
+@pytest.mark.slow
 def test_the_same_request_lands_on_the_same_facts(place, corpus_alone, capsys):
     out = place / "again"
     arguments = ["--corpus", str(place / "alone-counts"), "--out", str(out), "--json"]
