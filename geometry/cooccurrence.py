@@ -291,7 +291,10 @@ class PairCounter:
         if self._filled <= window:
             return
         tokens = self._places[: self._filled]
-        starts, positions = sort_positions(tokens, self.size)
+        positions = np.empty(
+            len(tokens), dtype=np.uint32
+        )  # in large pages, as no compiled loop could ask for
+        starts = sort_positions(tokens, self.size, positions)
         weights = np.array(self.weighting.steps, dtype=np.int64)
         self._replace(
             lambda b, first: count_rows(tokens, starts, positions, weights, self._rows[b], first, self.size)

@@ -13,6 +13,12 @@ from numba import njit
 TOUCHED = 64
 """Windows whose memory is asked for together, before any of them is read: the waits overlap."""
 
+SKIPPED = 64
+"""Columns that are passed over together where all of them are 0; inside, none is asked whether it is."""
+
+SMALL = 2**31 - 1
+"""Rows whose counts stay below this are added up in 32 bits, so that more of them stays in the cache."""
+
 
 @njit(cache=True, nogil=True)
 def lay_out(ids, lengths, window, unigrams, places):  # noqa: ANN001, ANN201 - compiled, for any arrays
@@ -42,28 +48,29 @@ def lay_out(ids, lengths, window, unigrams, places):  # noqa: ANN001, ANN201 - c
 
 
 @njit(cache=True, nogil=True)
-def sort_positions(tokens, size):  # noqa: ANN001, ANN201
+def sort_positions(tokens, size, positions):  # noqa: ANN001, ANN201
     """Sort the places of words by word.
 
     Args:
         tokens: word ids, unsigned; ``size`` is no word.
         size: number of words V.
+        positions: (``len(tokens)``,) unsigned, to fill: word i stands at ``positions[starts[i]:starts[i + 1]]``,
+            ascending.
 
     Returns:
-        ``starts`` (V + 1,) and ``positions``: word i stands at ``positions[starts[i]:starts[i + 1]]``, ascending.
+        ``starts``, (V + 1,).
     """
     starts = np.zeros(size + 2, np.int64)
     for token in tokens:
         starts[np.uint64(token) + np.uint64(1)] += 1
     for i in range(size + 1):
         starts[i + 1] += starts[i]
-    positions = np.empty(starts[size], np.uint32)
-    at = starts[:size].copy()
-    for p, token in enumerate(tokens):
-        if token < size:
-            positions[at[token]] = p
-            at[token] += 1
-    return starts[: size + 1], positions
+    at = starts[: size + 1].copy()
+    for p in range(np.uint64(len(tokens))):
+        word = np.uint64(tokens[p])
+        positions[at[word]] = p
+        at[word] += 1  # what is no word comes last
+    return starts[: size + 1]
 
 
 @njit(cache=True, nogil=True)
@@ -82,15 +89,28 @@ def count_rows(tokens, starts, positions, weights, old, first, size):  # noqa: A
     Returns:
         The rows from the diagonal on, as sparse as ``old``, columns ascending.
     """
+    indptr, data = old[0], old[2]
+    n = len(indptr) - 1
+    room, most = 0, np.int64(0)
+    for i in range(n):
+        places = starts[first + i + 1] - starts[first + i]
+        room += min(size - first - i, indptr[i + 1] - indptr[i] + 2 * len(weights) * places)
+        most = max(most, places)
+    most *= 2 * weights.sum()  # no column of the row can gain more
+    if most + (data.max() if len(data) else 0) <= SMALL:
+        row = np.zeros(size + 1, np.int32)
+        return _counted(tokens, starts, positions, weights.astype(np.int32), old, first, row, room)
+    row = np.zeros(size + 1, np.int64)
+    return _counted(tokens, starts, positions, weights, old, first, row, room)
+
+
+@njit(cache=True, nogil=True)
+def _counted(tokens, starts, positions, weights, old, first, row, room):  # noqa: ANN001, ANN202
+    """Count through a row of either width, the last entry of which takes what is no word."""
     indptr, indices, data = old
     n = len(indptr) - 1
-    room = 0
-    for i in range(n):
-        at_most = indptr[i + 1] - indptr[i] + 2 * len(weights) * (starts[first + i + 1] - starts[first + i])
-        room += min(size - first - i, at_most)
     new_indptr = np.zeros(n + 1, np.int64)
-    new_indices, new_data = np.empty(room, np.int32), np.empty(room, np.int64)
-    row = np.zeros(size + 1, np.int64)  # the last entry takes what is no word
+    new_indices, new_data = np.empty(room + 1, np.int32), np.empty(room + 1, np.int64)
     for i in range(n):
         places = positions[starts[first + i] : starts[first + i + 1]]
         at, more = new_indptr[i], indptr[i + 1] - indptr[i]
@@ -123,7 +143,7 @@ def add_rows(one, other, first, size):  # noqa: ANN001, ANN201
     for i in range(n):
         room += min(size - first - i, one[0][i + 1] - one[0][i] + other[0][i + 1] - other[0][i])
     new_indptr = np.zeros(n + 1, np.int64)
-    new_indices, new_data = np.empty(room, np.int32), np.empty(room, np.int64)
+    new_indices, new_data = np.empty(room + 1, np.int32), np.empty(room + 1, np.int64)
     row = np.zeros(size + 1, np.int64)
     for i in range(n):
         for indptr, indices, data in (one, other):
@@ -149,7 +169,7 @@ def _add_windows(row, tokens, positions, weights):  # noqa: ANN001, ANN202
         for s in range(begin, stop):
             p = np.uint64(positions[s])
             touched |= np.uint64(tokens[p - length]) | np.uint64(tokens[p + length])
-        row[-1] = np.int64(touched)  # so that the loop above is not optimised away
+        row[-1] = touched & np.uint64(1)  # so that the loop above is not optimised away
         for s in range(begin, stop):
             p = np.uint64(positions[s])
             for d in range(one, length + one):
@@ -161,19 +181,21 @@ def _add_windows(row, tokens, positions, weights):  # noqa: ANN001, ANN202
 
 @njit(cache=True, nogil=True)
 def _take(row, first, indices, data, at):  # noqa: ANN001, ANN202
-    """Move what is not zero, from column ``first`` on, to the sparse arrays; return where it ends, the row empty."""
+    """Move what is not zero, from column ``first`` on, to the sparse arrays; return where it ends, the row empty.
+
+    The arrays need room for one entry more: each column is written, and kept by moving on.
+    """
     size = np.uint64(len(row) - 1)
     begin, at = np.uint64(first), np.uint64(at)
     while begin < size:
-        stop = min(begin + np.uint64(16), size)
-        some = np.int64(0)
+        stop = min(begin + np.uint64(SKIPPED), size)
+        some = row[begin]
         for j in range(begin, stop):
             some |= row[j]
         if some != 0:
             for j in range(begin, stop):
-                if row[j] != 0:
-                    indices[at], data[at] = j, row[j]
-                    at += np.uint64(1)
+                indices[at], data[at] = j, row[j]
+                at += np.uint64(row[j] != 0)
         begin = stop
     row[:] = 0
     return np.int64(at)

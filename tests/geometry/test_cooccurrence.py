@@ -125,9 +125,9 @@ def test_more_words_than_sixteen_bits():
     assert found.counts[0, 69_999] == found.counts[69_999, 0] == 2
 
 
-@pytest.mark.parametrize("exponent", [24, 28, 53])
+@pytest.mark.parametrize("exponent", [24, 28, 31, 53])
 def test_counts_do_not_stall(exponent):
-    """Where float32 stops to count (2^24; 2^28 in steps of 16) and where float64 does."""
+    """Where float32 stops to count (2^24; 2^28 in steps of 16), where 32 bits overflow, and where float64 stops."""
     state = counted([[0, 1]], 2, linear(16)).state()
     state["data"][:] = state["total"][:] = 2**exponent
     counter = PairCounter.from_state(state, "linear")
@@ -136,6 +136,14 @@ def test_counts_do_not_stall(exponent):
     counter.update([0, 1], [2])
     assert answer(counter).counts[0, 1] == 2**exponent + 4 * 16
     assert answer(counter).total == 2**exponent + 8 * 16
+
+
+def test_a_row_that_passes_32_bits_in_one_go_is_exact():
+    """Weights of 1 / d have a unit of 2.3e8, so that ten neighbours are enough."""
+    weighting = inverse(22)
+    found = answer(counted([[0, 1] * 40], 2, weighting))
+    assert (found.counts.toarray() == slow_counts([[0, 1] * 40], 2, weighting)[0]).all()
+    assert found.counts.max() > 2**33
 
 
 def test_counts_do_not_overflow():
