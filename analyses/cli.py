@@ -246,11 +246,15 @@ def circuit(
     run: Annotated[
         Path, typer.Argument(help="Folder of a run of diff, or the page folder of style or demo.")
     ],
-    keep: Annotated[float, typer.Option(help="Share of the style effect that the circuit has to have.")] = 0.9,
+    keep: Annotated[
+        float, typer.Option(help="Share of the style effect that the circuit has to have.")
+    ] = 0.9,
     draws: Annotated[int, typer.Option(help="Random sets of each size.", min=2)] = 8,
     beside: Annotated[
         list[Path] | None,
-        typer.Option(help="Another adapter of the same base and modules, such as a seed.", show_default=False),
+        typer.Option(
+            help="Another adapter of the same base and modules, such as a seed.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/circuit/<run id>.")
@@ -457,7 +461,9 @@ def pairs(
     )
 )
 def score(
-    pairs: Annotated[Path, typer.Option(help="Pairs that every system answers, of documents apart from --train.")],
+    pairs: Annotated[
+        Path, typer.Option(help="Pairs that every system answers, of documents apart from --train.")
+    ],
     outputs: options.Outputs = None,
     train: Annotated[
         Path | None,
@@ -471,7 +477,9 @@ def score(
     classifier: options.Classifier = None,
     embedder: Annotated[
         Path | None,
-        typer.Option(help="Folder of an embedding model, for likeness of content and examples.", show_default=False),
+        typer.Option(
+            help="Folder of an embedding model, for likeness of content and examples.", show_default=False
+        ),
     ] = None,
     facts: Annotated[
         Path | None, typer.Option(help="JSONL of cloze facts with foils to ask.", show_default=False)
@@ -632,11 +640,14 @@ def count(
         typer.Option(help="Folder of counts to add, of the same words and window; give it more than once."),
     ] = None,
     blocks: Annotated[
-        int, typer.Option(help="Also count in so many blocks of documents, for intervals; 32 are usual.", min=0)
+        int,
+        typer.Option(help="Also count in so many blocks of documents, for intervals; 32 are usual.", min=0),
     ] = 0,
     block_words: Annotated[
         Path | None,
-        typer.Option(help="Words counted by block, one a line; default those of --words.", show_default=False),
+        typer.Option(
+            help="Words counted by block, one a line; default those of --words.", show_default=False
+        ),
     ] = None,
     field: Annotated[str, typer.Option(help="Key or column that holds the text.")] = "text",
     workers: Annotated[
@@ -744,7 +755,9 @@ def perturb(
     concept: Annotated[str, typer.Option(help="Such as months, or a YAML file of your own.")],
     edit: Annotated[
         list[options.CorpusEdit] | None,
-        typer.Option(help="What is done to the corpus; give it more than once. Default all.", show_default=False),
+        typer.Option(
+            help="What is done to the corpus; give it more than once. Default all.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/perturb/<run id>.")
@@ -756,6 +769,9 @@ def perturb(
         int, typer.Option(help="Of documents, one left out at a time for intervals; 1 gives none.", min=1)
     ] = 8,
     controls: Annotated[int, typer.Option(help="Draws of each control.", min=1)] = 2,
+    models: Annotated[
+        int, typer.Option(help="Small language models to train on every corpus, a minute each.", min=0)
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Of all chance.", min=0)] = 0,
     field: options.Field = "text",
     json: AsJson = False,
@@ -780,6 +796,7 @@ def perturb(
         controls=controls,
         seed=seed,
         field=field,
+        models=models,
     )  # fmt: skip
     options.show_page(perturb(request, out), as_json=json)
 
@@ -819,18 +836,27 @@ def needle(
         str | None, typer.Option(help="Tokens of the contexts, as 512,1024.", show_default=False)
     ] = None,
     pieces: Annotated[
-        str | None, typer.Option(help="Documents or records of the contexts, as 10,20,30.", show_default=False)
+        str | None,
+        typer.Option(help="Documents or records of the contexts, as 10,20,30.", show_default=False),
     ] = None,
-    depths: Annotated[str, typer.Option(help="Shares of the filler before the needle.")] = "0,0.25,0.5,0.75,1",
+    depths: Annotated[
+        str, typer.Option(help="Shares of the filler before the needle.")
+    ] = "0,0.25,0.5,0.75,1",
     prompts: Annotated[int, typer.Option(help="Questions; intervals are over them.", min=2)] = 12,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)
+    ] = None,
     filler: Annotated[
         options.Hiding | None,
-        typer.Option(help="Plain text, facts of another kind, or rivals. Default neutral; kv has rivals.",
-                     show_default=False),
+        typer.Option(
+            help="Plain text, facts of another kind, or rivals. Default neutral; kv has rivals.",
+            show_default=False,
+        ),
     ] = None,
     needles: Annotated[int, typer.Option(help="Parts of the answer, each apart.", min=1, max=8)] = 1,
-    spacing: Annotated[float, typer.Option(help="Spread of several needles: 0 side by side, 1 to the end.")] = 0.0,
+    spacing: Annotated[
+        float, typer.Option(help="Spread of several needles: 0 side by side, 1 to the end.")
+    ] = 0.0,
     question: Annotated[options.Asked, typer.Option(help="Where the question stands.")] = options.Asked.last,
     data: Annotated[
         Path | None, typer.Option(help="File of Lost in the Middle, for kv or documents.", show_default=False)
@@ -858,9 +884,7 @@ def needle(
     from finetune.needle_layout import Place
 
     jobs.require_room(out, "needle")
-    told = long_context_jobs.Told(
-        task.value, filler and filler.value, needles, prompts, data, haystack, seed
-    )
+    told = long_context_jobs.Told(task.value, filler and filler.value, needles, prompts, data, haystack, seed)
     by_pieces = options.one_of(lengths, pieces)
     request = NeedleRequest(
         long_context_jobs.cases(told),
@@ -884,11 +908,16 @@ def attention(
         int | None, typer.Option(help="Tokens of the longest context.", min=128, show_default=False)
     ] = None,
     lengths: Annotated[
-        str | None, typer.Option(help="Several, as 256,512,1024; default a quarter, a half and all of --length.",
-                                 show_default=False)
+        str | None,
+        typer.Option(
+            help="Several, as 256,512,1024; default a quarter, a half and all of --length.",
+            show_default=False,
+        ),
     ] = None,
     prompts: Annotated[int, typer.Option(help="Passages, and needles; intervals are over them.", min=2)] = 12,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/attention/<run id>.")

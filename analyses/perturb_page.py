@@ -23,7 +23,8 @@ def perturb_claims(facts: Facts) -> tuple[str, ...]:
         f"In the corpus as it is, {_follows(before, 'm_star')} and {_follows(before, 'cloud')} "
         f"({facts['vocabulary']:,} words, {facts['dimensions']} dimensions)."
     )
-    return first, *(_claim(facts, variant) for variant in _edits(facts))
+    trained = [_model_claim(facts)] if "models" in before else []
+    return first, *(_claim(facts, variant) for variant in _edits(facts)), *trained
 
 
 def perturb_sections(facts: Facts) -> tuple[Section, ...]:
@@ -38,6 +39,7 @@ def perturb_sections(facts: Facts) -> tuple[Section, ...]:
             ),
             tables=(_table(facts),),
         ),
+        *([_models(facts)] if "models" in facts["variants"][0] else []),
         _pictures(facts),
         _made(facts),
     )
@@ -115,7 +117,7 @@ def _table(facts: Facts) -> TableSpec:
         columns += ["harmonic 1, true order", "harmonic 1, other order"]
     rows = []
     for variants in _grouped(facts):
-        head, scores = variants[0], variants[0]["scores"]
+        head = variants[0]
         name = head["name"] if head["kind"] != "control" else f"control: {head['name']}"
         row: list[Any] = [name, head["tokens"]]
         row += [_cell(variants, "m_star lean"), _cell(variants, "symmetry"), _cell(variants, "cloud lean")]
@@ -123,7 +125,6 @@ def _table(facts: Facts) -> TableSpec:
         if cyclic:
             row += [_cell(variants, "first true"), _cell(variants, "first other")]
         rows.append(tuple(row))
-        assert scores
     return TableSpec(
         "Scores of every corpus. Intervals are 95 %, leaving out one block of documents at a time; of controls the "
         "mean of the draws and their range. Chance of harmonic 1 round n items is 2 / (n − 1).",
@@ -140,6 +141,76 @@ def _cell(variants: Sequence[Variant], name: str, key: str = "value") -> Any:
     if len(variants) == 1:
         return {"value": found[0][key], "low": found[0][ends[0]], "high": found[0][ends[1]]}
     values = [one[key] for one in found]
+    return {"value": sum(values) / len(values), "low": min(values), "high": max(values)}
+
+
+def _model_leans(variant: Variant) -> list[float]:
+    """Lean of the last block, of each model."""
+    return [model["scores"][-1]["cloud lean"] for model in variant["models"]]
+
+
+def _model_claim(facts: Facts) -> str:
+    shown = [facts["variants"][0], *_edits(facts)]
+    names = [f"`{variant['edit']}`" if variant["edit"] else "the corpus as it is" for variant in shown]
+    said = "; ".join(f"{name} {_range(_model_leans(v))}" for name, v in zip(names, shown, strict=True))
+    n = len(shown[0]["models"])
+    return f"Lean of the last block of language models trained on each corpus, range over {n} seeds: {said}."
+
+
+def _models(facts: Facts) -> Section:
+    trained = [variant for variant in facts["variants"] if "models" in variant]
+    shown = [variant for variant in trained if variant["kind"] != "control"]
+    leans = [_model_leans(variant) for variant in shown]
+    layers = range(len(trained[0]["models"][0]["scores"]))
+    rows = []
+    for variant in trained:
+        models = variant["models"]
+        cells: list[Any] = [
+            f"control of {variant['edit']}: {variant['name']}"
+            if variant["kind"] == "control"
+            else variant["name"]
+        ]
+        cells.append(_over([model["loss"] for model in models]))
+        cells += [_over([model["scores"][layer]["cloud lean"] for model in models]) for layer in layers]
+        rows.append(tuple(cells))
+    return Section(
+        "Language models trained on each corpus",
+        (
+            "A small Llama over whole words is trained on the sentences with a member, of every corpus anew. Models "
+            "of one seed start from the same weights and read the same places, so that they differ by their corpora "
+            "alone. Every member is read in the same contexts, taken from the corpus as it is, and its states "
+            "averaged over them; the contexts can thus say nothing of one member that they do not say of all.",
+        ),
+        figures=(
+            FigureSpec(
+                "models",
+                "bars",
+                f"Lean of the states after the last block: mean and range over {len(leans[0])} seeds.",
+                {
+                    "groups": [variant["edit"].replace("-", "\n") or "as it is" for variant in shown],
+                    "series": [
+                        {
+                            "name": "language model, last block",
+                            "values": [sum(own) / len(own) for own in leans],
+                            "low": [min(own) for own in leans],
+                            "high": [max(own) for own in leans],
+                        }
+                    ],
+                    "y_label": "lean: true order − other order",
+                },
+            ),
+        ),
+        tables=(
+            TableSpec(
+                "Mean over seeds and range: loss at the end of training, and lean of each layer.",
+                ("corpus", "loss (nats a word)", "embedding", *(f"block {layer}" for layer in layers[:-1])),
+                tuple(rows),
+            ),
+        ),
+    )
+
+
+def _over(values: Sequence[float]) -> dict[str, float]:
     return {"value": sum(values) / len(values), "low": min(values), "high": max(values)}
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats as laws
 
 from analyses.perturb_counts import counted_in_blocks, vocabulary_of, whole_of, without_block
 from analyses.perturb_edits import EDITS, World
+from analyses.perturb_models import ModelEye, ModelPlan
+from geometry.block_resampling import jackknife_halfwidth
 from geometry.checks import DataError, ShapeError
 from geometry.circles import fourier_profile
 from geometry.cloud_scores import nearness
@@ -48,6 +49,10 @@ TOLERANCE = 1e-4
 """Relative accuracy of eigenvalues; scores change in the fifth digit below it."""
 
 
+MODEL_WORDS = 2000
+"""Largest vocabulary of a language model; its other words are one."""
+
+
 @dataclass(frozen=True)
 class PerturbRequest:
     """What is tried.
@@ -63,6 +68,8 @@ class PerturbRequest:
         controls: draws of each control.
         seed: of all chance.
         field: key or column that holds the text.
+        models: language models that are trained on every corpus, each from a seed of its own; of a control, on
+            its first draw only.
     """
 
     corpora: tuple[Path, ...]
@@ -75,6 +82,7 @@ class PerturbRequest:
     controls: int = 2
     seed: int = 0
     field: str = "text"
+    models: int = 0
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.edits if name not in EDITS]:
@@ -100,24 +108,29 @@ def measure(request: PerturbRequest, *, show: Show = lambda what, share: None) -
         JSON values: ``items``, ``order`` (of the other calendar), ``variants`` in order, the unedited corpus
         first, each with ``name``, ``edit``, ``kind`` (``corpus``, ``matrix``, ``edit``, ``control``), ``draw``,
         ``tokens``, ``seen`` (occurrences of members), ``m_star`` (n, n), ``plane`` (n, 2), ``kernel`` (mean M* by
-        lag) and ``scores`` (name -> value, low, high, and change, change_low, change_high from the unedited
-        corpus); ``edits`` (name -> about, control, notes).
+        lag), ``scores`` (name -> value, low, high, and change, change_low, change_high from the unedited corpus)
+        and, if asked for, ``models`` (:meth:`analyses.perturb_models.ModelEye.look`); ``edits`` (name -> about,
+        control, notes).
 
     Raises:
         InputError: a corpus that cannot be read, an item that is not in it, or an edit that it does not allow.
     """
-    rng = np.random.default_rng(request.seed)
     world = World(lambda: _texts(request), Members(request.names), request.concept.layout)
     show("reading the vocabulary", 0.0)
     words = vocabulary_of(world.corpus(), request.vocabulary, request.names, cased)
     runs, notes = _planned(request, world)
-    eye = _Eye(request, words)
-    variants = [eye.look(_Run("the corpus as it is", "", "corpus", 0), world.corpus(), request.blocks)]
-    variants.append(eye.look_zeroed())
+    eye, trained = _Eye(request, words), _model_eye(request, words, world.members)
+    variants = []
     for at, (run, make) in enumerate(runs):
-        show(run.name, (at + 1) / (len(runs) + 1))
-        blocks = request.blocks if run.kind == "edit" else 1
-        variants.append(eye.look(run, make(rng), blocks))
+        show(run.name, at / len(runs))
+        # the same chance again, so that the models read the corpus that was counted
+        again = [request.seed, at]
+        blocks = 1 if run.kind == "control" else request.blocks
+        variants.append(eye.look(run, make(np.random.default_rng(again)), blocks))
+        if trained and run.draw == 0:
+            variants[-1]["models"] = trained.look(make(np.random.default_rng(again)))
+        if at == 0:
+            variants.append(eye.look_zeroed())
     return {
         "items": list(request.concept.items),
         "concept": request.concept.name,
@@ -188,8 +201,25 @@ def _texts(request: PerturbRequest) -> Iterator[str]:
         yield from documents(path, field=request.field)
 
 
+def _model_eye(request: PerturbRequest, words: tuple[str, ...], members: Members) -> ModelEye | None:
+    if not request.models:
+        return None
+    from finetune.word_model import WordPlan
+
+    layout, order = request.concept.layout, other_calendar(request.concept.layout)
+    plan = ModelPlan(WordPlan(), tuple(range(request.models)), words[:MODEL_WORDS])
+    # no M* is asked for: that of nearness itself stands in its place, and is left out
+    return ModelEye(plan, members, lambda cloud: _of_cloud(scores_of(-layout.distance, cloud, layout, order)))
+
+
+def _of_cloud(scores: Scores) -> Scores:
+    return {name: value for name, value in scores.items() if name.startswith(("cloud", "first"))}
+
+
 def _planned(request: PerturbRequest, world: World) -> tuple[list[tuple[_Run, Callable]], dict[str, Any]]:
-    runs: list[tuple[_Run, Callable]] = []
+    runs: list[tuple[_Run, Callable]] = [
+        (_Run("the corpus as it is", "", "corpus", 0), lambda _: world.corpus())
+    ]
     notes: dict[str, Any] = {}
     for name in request.edits:
         ready = EDITS[name].prepare(world)
@@ -292,6 +322,5 @@ def _with_interval(value: float, left_out: Sequence[float], name: str) -> Mappin
     n = len(left_out)
     if n < 2:
         return {head: value, low: None, high: None}
-    about = np.asarray(left_out) - np.mean(left_out)
-    half = float(laws.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * np.sum(about**2)))
+    half = jackknife_halfwidth(left_out)
     return {head: value, low: value - half, high: value + half}
