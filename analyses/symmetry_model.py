@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analyses.concepts import LEAST_ITEMS
 from analyses.symmetry_closeup import closeup
 from analyses.symmetry_probes import probed
 from analyses.symmetry_read import over_contexts
@@ -302,7 +303,7 @@ def _without_ambiguous(
 ) -> dict[str, Any] | None:
     """The verdict once more without items that mean other things too."""
     left = [at for at, item in enumerate(held.concept.items) if item not in held.concept.ambiguous]
-    if len(left) == len(held.concept.items):
+    if len(left) == len(held.concept.items) or len(left) < LEAST_ITEMS:
         return None
     part = held.only(left)
     clouds = _clouds(over_contexts(read.states, read.positions))

@@ -17,6 +17,7 @@ from analyses.symmetry_corpus import corpus_facts
 from analyses.symmetry_held import held_against
 from analyses.symmetry_model import model_facts
 from analyses.symmetry_read import read_model
+from geometry.checks import DataError
 from geometry.kernels import KernelFit
 from geometry.lattice import modes
 
@@ -55,9 +56,13 @@ def concepts_of(request: SymmetryRequest) -> tuple[Concept, ...]:
     """Read the concepts of a request, before any work is done.
 
     Raises:
-        DataError: see :func:`analyses.concepts.load`.
+        DataError: two have one name, or see :func:`analyses.concepts.load`.
     """
-    return tuple(load(name, geonames=request.geonames) for name in request.concepts)
+    found = tuple(load(name, geonames=request.geonames) for name in request.concepts)
+    names = [concept.name for concept in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"concept {twice[0]}: is asked for twice; give two files two names")
+    return found
 
 
 def symmetry(

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from geometry.checks import DataError, ModelError
+from geometry.live.anatomy import unwrapped
 from geometry.live.capture import EMBEDDING, Batch, block_outputs, model_inputs, token_batches
 from geometry.live.models import EMBEDDED
 
@@ -204,10 +205,11 @@ def untrained(loaded: Loaded, seed: int) -> Loaded:
     Returns:
         A model of the same config on the same device, in float32.
     """
-    config = type(loaded.model.config).from_dict(loaded.model.config.to_dict())
+    trained = unwrapped(loaded.model)
+    config = type(trained.config).from_dict(trained.config.to_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = type(loaded.model)(config)
+        model = type(trained)(config)
     return replace(loaded, model=model.to(loaded.device).eval(), fingerprint=f"untrained, seed {seed}")
 
 

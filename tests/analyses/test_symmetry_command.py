@@ -186,3 +186,5 @@ def test_concepts_are_read_before_any_work():
     request = symmetry_report.SymmetryRequest(("weekdays", "nothing"))
     with pytest.raises(DataError, match="concept 'nothing'"):
         symmetry_report.concepts_of(request)
+    with pytest.raises(DataError, match="concept weekdays: is asked for twice"):
+        symmetry_report.concepts_of(symmetry_report.SymmetryRequest(("weekdays", "weekdays")))
