@@ -972,13 +972,16 @@ def superposition(
 def privacy(
     model: Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")],
     data: Annotated[
-        Path | None, typer.Option(help="JSONL of PAPerBench, in place of invented persons.", show_default=False)
+        Path | None,
+        typer.Option(help="JSONL of PAPerBench, in place of invented persons.", show_default=False),
     ] = None,
     lengths: Annotated[str, typer.Option(help="Tokens of invented contexts.")] = "1024",
     prompts: Annotated[int, typer.Option(help="Persons of a length, or lines of the file.", min=2)] = 12,
     sparse: Annotated[bool, typer.Option("--sparse", help="Each kind of private data once at most.")] = False,
     decoys: Annotated[int, typer.Option(help="Look-alikes of private data in a context.", min=0)] = 0,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/privacy/<run id>.")

@@ -190,13 +190,12 @@ JudgePairs = Annotated[
 Classifier = Annotated[
     str | None,
     typer.Option(
-        help="Folder of a sequence classifier as judge of style, its last class the style.", show_default=False
+        help="Folder of a sequence classifier as judge of style, its last class the style.",
+        show_default=False,
     ),
 ]
 PromptName = Annotated[str, typer.Option(help="Prompt by name: plain, instruct, registers, or your own.")]
-PromptFile = Annotated[
-    Path | None, typer.Option(help="YAML of prompts of your own.", show_default=False)
-]
+PromptFile = Annotated[Path | None, typer.Option(help="YAML of prompts of your own.", show_default=False)]
 
 
 def load(base: str, *, dtype: str, device: str | None, revision: str | None) -> Loaded:
@@ -407,6 +406,7 @@ def dimensions(given: str) -> tuple[int, ...]:
     except ValueError:
         raise DataError(f"--k {given}: write dimensions such as 1,2,4") from None
 
+
 def strengths(given: str) -> tuple[float, ...]:
     """Read strengths of steering.
 
@@ -432,7 +432,6 @@ def strengths(given: str) -> tuple[float, ...]:
     if not all(abs(one) < float("inf") for one in found):
         raise DataError(f"--strengths {given}: write finite numbers such as -1,0,2")
     return found
-
 
 
 def require_one_list(vocab: int | None, words: Path | None, add: list[Path] | None) -> None:
