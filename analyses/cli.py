@@ -98,6 +98,13 @@ def transfer(
             help="First translate through this language and back by apertium, as the training inputs were."
         ),
     ] = options.Pivot.none,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Solved pairs for --shots and --terms.", show_default=False)
+    ] = None,
+    shots: Annotated[int, typer.Option(help="Solved pairs like the answer that each prompt shows.", min=0)] = 0,
+    terms: Annotated[
+        bool, typer.Option("--terms", help="Tell each prompt the terms that its text has, learnt from --pairs.")
+    ] = False,
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw tokens by chance, not the likeliest.")
     ] = False,
@@ -117,11 +124,11 @@ def transfer(
 
     texts = jobs.texts_to_rewrite(text, input_)
     texts = texts if round_trip is options.Pivot.none else jobs.neutral(texts, round_trip.value)
-    sampling = jobs.sampling(seed, temperature) if sample else None
+    settings = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    settings["sample"] = jobs.sampling(seed, temperature) if sample else None
+    write = jobs.shown(pairs, shots, terms=terms)
     model = options.load(base, dtype=dtype, device=device, revision=revision)
-    for line in jobs.transfer(
-        model, adapter, texts, sample=sampling, batch_size=batch_size, max_new_tokens=max_new_tokens
-    ):
+    for line in jobs.transfer(model, adapter, texts, write=write, **settings):
         print(line)
 
 
@@ -492,7 +499,7 @@ def score(
     prompts: options.PromptFile = None,
     name: Annotated[str, typer.Option(help="Of the style, for prompts and the page.")] = "the style",
     diff: Annotated[
-        str | None, typer.Option(help="Page of the adapter's diff, to be named.", show_default=False)
+        Path | None, typer.Option(help="Folder of a diff of the adapter, to link to.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/score/<run id>.")
@@ -522,7 +529,7 @@ def score(
     )  # fmt: skip
     jobs.require_room(out, "score")
     model = base and options.load(base, dtype=dtype, device=device, revision=revision)
-    page = score_jobs.scored(request, model or None, out, files=files, diff_page=diff)
+    page = score_jobs.scored(request, model or None, out, files=files, diff=diff)
     options.show_page(page, as_json=json)
 
 
@@ -720,6 +727,22 @@ def symmetry(
         ),
     ] = None,
     untrained: Annotated[int, typer.Option(help="Models of random weights beside the model.", min=0)] = 3,
+    adapter: Annotated[
+        Path | None, typer.Option(help="PEFT folder of an adapter of --model, to compare.", show_default=False)
+    ] = None,
+    control: Annotated[
+        Path | None,
+        typer.Option(help="PEFT folder trained on something else, such as neutral text.", show_default=False),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pairs that --adapter was trained on: does their M* predict the change?", show_default=False
+        ),
+    ] = None,
+    random_adapters: Annotated[
+        int, typer.Option(help="Adapters of the same strength in random directions.", min=2)
+    ] = 19,
     seed: Annotated[int, typer.Option(help="Of shuffles, folds and random weights.", min=0)] = 0,
     dtype: Dtype = "float32",
     device: Device = None,
@@ -737,7 +760,8 @@ def symmetry(
     from geometry.live.hub import corpus_path
 
     chosen = read_templates(templates) if templates else ()
-    request = SymmetryRequest(tuple(dict.fromkeys(concept)), geonames, chosen, untrained, seed)
+    compared = options.adapter_request(model, adapter, control, pairs, random_adapters)
+    request = SymmetryRequest(tuple(dict.fromkeys(concept)), geonames, chosen, untrained, seed, compared)
     jobs.require_room(out, "symmetry")
     counts = jobs.counts_of(corpus_path(corpus), request, out)
     loaded = model and options.load(model, dtype=dtype, device=device, revision=revision)
@@ -972,16 +996,13 @@ def superposition(
 def privacy(
     model: Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")],
     data: Annotated[
-        Path | None,
-        typer.Option(help="JSONL of PAPerBench, in place of invented persons.", show_default=False),
+        Path | None, typer.Option(help="JSONL of PAPerBench, in place of invented persons.", show_default=False)
     ] = None,
     lengths: Annotated[str, typer.Option(help="Tokens of invented contexts.")] = "1024",
     prompts: Annotated[int, typer.Option(help="Persons of a length, or lines of the file.", min=2)] = 12,
     sparse: Annotated[bool, typer.Option("--sparse", help="Each kind of private data once at most.")] = False,
     decoys: Annotated[int, typer.Option(help="Look-alikes of private data in a context.", min=0)] = 0,
-    adapter: Annotated[
-        Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)
-    ] = None,
+    adapter: Annotated[Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/privacy/<run id>.")

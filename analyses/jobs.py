@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from analyses.steer import SteerRequest
     from analyses.style_run import StyleData
     from analyses.superposition import SuperpositionRequest
+    from analyses.symmetry_adapter import AdapterRequest
     from analyses.symmetry_report import SymmetryRequest
     from analyses.weight_report import WeightRequest
     from finetune.pairs import Pair
@@ -212,13 +213,21 @@ def sampling(seed: int, temperature: float) -> Sampling:
     return Sampling(seed, temperature)
 
 
-def transfer(loaded: Loaded, adapter: Path, texts: Sequence[str], **settings: Any) -> list[str]:
+def transfer(
+    loaded: Loaded,
+    adapter: Path,
+    texts: Sequence[str],
+    *,
+    write: Callable[..., list[str]] | None = None,
+    **settings: Any,
+) -> list[str]:
     """Rewrite texts with an adapter; see :func:`finetune.transfer.transfer`.
 
     Args:
         loaded: the base.
         adapter: PEFT folder.
         texts: one output comes back for each; a blank one stays blank.
+        write: takes model, tokenizer, texts and settings; None is :func:`finetune.transfer.transfer`.
         **settings: keywords of :func:`finetune.transfer.transfer`.
 
     Returns:
@@ -238,10 +247,36 @@ def transfer(loaded: Loaded, adapter: Path, texts: Sequence[str], **settings: An
     with attach(loaded, adapter) as attached:
         if not attached.preflight.active:
             note(f"{adapter}: the adapter is inactive; these are the base model's own outputs")
-        answers = transfer(attached.model, loaded.tokenizer, [texts[i] for i in places], **settings)
+        write = write or transfer
+        answers = write(attached.model, loaded.tokenizer, [texts[i] for i in places], **settings)
     for place, answer in zip(places, answers, strict=True):
         outputs[place] = answer
     return outputs
+
+
+def shown(pairs: Path | None, shots: int, *, terms: bool) -> Callable[..., list[str]] | None:
+    """Say how texts are rewritten with solved pairs and terms in their prompts.
+
+    Args:
+        pairs: JSONL of pairs to take both from; None shows neither.
+        shots: solved pairs of each prompt, found by a sketch: the text itself, then the first answer.
+        terms: whether a prompt tells the terms that its text has.
+
+    Returns:
+        What :func:`transfer` takes as ``write``; None where nothing is shown.
+
+    Raises:
+        DataError: examples or terms without pairs, pairs without either, or pairs that cannot be read.
+    """
+    if (pairs is None) != (not shots and not terms):
+        raise DataError("--pairs goes with --shots or --terms: they say what is taken from the pairs")
+    if pairs is None:
+        return None
+    from finetune.prompted import rewriter
+
+    read = read_pairs(pairs)
+    refusals(pairs, read.refused)
+    return rewriter(read.pairs, shots, terms=terms)
 
 
 def neutral(texts: Sequence[str], pivot: str) -> list[str]:
@@ -686,7 +721,11 @@ def symmetry(counts: Path, loaded: Loaded | None, request: SymmetryRequest, out:
         "untrained": request.n_untrained,
         "seed": request.seed,
     }
-    files = {"counts": counts / "data.npy", "words": counts / "words.txt"}
+    files_of_adapter: dict[str, Path] = {}
+    if request.adapter:
+        files_of_adapter = _adapter_files(request.adapter)
+        identity["random_adapters"] = request.adapter.n_random
+    files = files_of_adapter | {"counts": counts / "data.npy", "words": counts / "words.txt"}
     made = manifest(files=files | ({"places": request.geonames} if request.geonames else {}), **identity)
     names = in_words([one["name"].replace("_", " ") for one in facts["concepts"]])
     where = f" and in {model_name(facts)}" if loaded else ""
@@ -699,6 +738,16 @@ def symmetry(counts: Path, loaded: Loaded | None, request: SymmetryRequest, out:
         manifest=made,
     )
     return write(report, _place(out, "symmetry", identity, files=made["files"]))
+
+
+def _adapter_files(request: AdapterRequest) -> dict[str, Path]:
+    """What an adapter, its control and its training are known by, to be hashed."""
+    from finetune.adapter_folder import WEIGHTS
+
+    files = {"adapter": request.adapter / WEIGHTS}
+    if request.control:
+        files["control"] = request.control / WEIGHTS
+    return files | ({"pairs": request.pairs} if request.pairs else {})
 
 
 def superposition(request: SuperpositionRequest, out: Path | None) -> Path:

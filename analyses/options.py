@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from analyses.symmetry_adapter import AdapterRequest
     from geometry.live.models import Loaded
 
 Base = Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")]
@@ -203,6 +204,26 @@ def load(base: str, *, dtype: str, device: str | None, revision: str | None) -> 
     from geometry.live.models import load
 
     return load(base, dtype=dtype, device=device, revision=revision)
+
+
+def adapter_request(
+    model: str | None, adapter: Path | None, control: Path | None, pairs: Path | None, n_random: int
+) -> AdapterRequest | None:
+    """Read the options that compare a model with its adapter.
+
+    Raises:
+        DataError: an adapter without a model, or a control or pairs without an adapter.
+    """
+    from analyses.symmetry_adapter import AdapterRequest
+    from geometry.checks import DataError
+
+    if adapter is None:
+        if control or pairs:
+            raise DataError("--control and --pairs stand beside an adapter: give --adapter too")
+        return None
+    if model is None:
+        raise DataError("--adapter needs the model that it was trained on: give --model too")
+    return AdapterRequest(adapter, control, pairs, n_random)
 
 
 def named_paths(given: list[str]) -> dict[str, Path]:

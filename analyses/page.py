@@ -97,13 +97,16 @@ def numeric(table: TableSpec, column: int) -> bool:
 
 
 def code(text: str) -> Markup:
-    """Escape a text and set what stands between backticks as code.
+    """Escape a text, set what stands between backticks as code, and link other pages of this machine.
 
     Examples:
         >>> str(code("run `a<b` now"))
         'run <code>a&lt;b</code> now'
+        >>> str(code("see [its page](../diff/report.html)"))
+        'see <a href="../diff/report.html">its page</a>'
     """
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    linked = re.sub(r"\[([^\[\]]+)\]\(([\w./-]+\.html)\)", r'<a href="\2">\1</a>', str(escape(text)))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", linked))
 
 
 def slug(text: str) -> str:

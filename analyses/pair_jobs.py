@@ -181,7 +181,8 @@ def similarity(embedder: Path | None, least: float | None, *, device: str | None
         if least is not None:
             raise DataError("--similarity needs the folder of an embedding model: add --embedder FOLDER")
         return None
-    from finetune.embedder import Embedder, cosines
+    from finetune.content import cosines
+    from finetune.embedder import Embedder
 
     loaded = Embedder.load(embedder, device=device or "cpu")
     return lambda texts, others: cosines(loaded, texts, others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from analyses.terminal import note, refusals, watched
 from finetune.folders import sha256_file
 from finetune.pairs import read_pairs
 from finetune.templates import SHIPPED, Template
+from geometry.checks import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,7 +104,7 @@ def scored(
     out: Path | None,
     *,
     files: Mapping[str, Path],
-    diff_page: str | None = None,
+    diff: Path | None = None,
 ) -> Path:
     """Score systems and write the page; see :func:`analyses.score_run.score`.
 
@@ -111,14 +113,16 @@ def scored(
         base: the base model, if any.
         out: folder of the page; None names it after what was asked.
         files: what was read beside the outputs, for the manifest.
-        diff_page: page of the adapter's diff, to be named.
+        diff: folder of a run that compared base and adapter; the page links to its page.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: see :func:`analyses.score_run.score`.
+        InputError: see :func:`analyses.score_run.score`; or there is no page in ``diff``.
     """
+    if diff is not None and not (diff / "report.html").is_file():
+        raise DataError(f"--diff {diff}: holds no report.html; name the folder of a run of `repgeo diff`")
     with watched("scoring") as show:
         facts = plain(score(request, base, progress=show))
     for sentence in facts["shared"]:
@@ -139,12 +143,13 @@ def scored(
         "quotable": request.quotable,
         "seed": request.seed,
     }
+    place = out or Path("results", "score", run_id(identity))
     report = Report(
         command="score",
         title=f"How well {wanted.style} is written, and what it costs",
         claims=score_claims(facts),
-        sections=score_sections(facts, diff_page),
+        sections=score_sections(facts, diff and os.path.relpath(diff / "report.html", place)),
         facts=facts,
         manifest=manifest(files=files, **{k: v for k, v in identity.items() if k != "files"}),
     )
-    return write(report, out or Path("results", "score", run_id(identity)))
+    return write(report, place)

@@ -6,21 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.report import FigureSpec, Section, TableSpec
 from analyses.score_systems import COPY, REFERENCE
+from analyses.score_tables import cell, changes_by_kind_tables, contest_tables, fact_table, wording
 from finetune.aggregates import LEAST_HEARD
-from finetune.changes import KINDS, marked
+from finetune.changes import marked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SHOWN = 6
 """Items shown on the page."""
-
-_NAMES = {
-    "J": "J",
-    "judged_styled": "judged styled",
-    "bleu": "BLEU to reference",
-    "chrf": "chrF to reference",
-}
 
 
 def score_claims(facts: Mapping[str, Any]) -> tuple[str, ...]:
@@ -34,7 +28,7 @@ def score_claims(facts: Mapping[str, Any]) -> tuple[str, ...]:
     if facts["facts"]:
         claims.append(_facts_claim(facts["facts"]))
     if facts["shared"]:
-        claims.append(f"Training and test are not apart: {'; '.join(facts['shared'])}.")
+        claims.append(f"Training and test share something: {'; '.join(facts['shared'])}.")
     return tuple(claims)
 
 
@@ -43,17 +37,17 @@ def score_sections(facts: Mapping[str, Any], diff_page: str | None = None) -> tu
 
     Args:
         facts: of :func:`analyses.score_run.score`, as JSON values.
-        diff_page: where the page of the adapter's diff lies, as it is to be read.
+        diff_page: where the page of an adapter's diff lies, seen from this one.
 
     Returns:
         The sections of the page.
     """
     return (
         _whole(facts, diff_page),
-        _content(facts),
-        _contests(facts),
-        *_facts(facts["facts"]),
-        _changes(facts),
+        wording(facts),
+        contest_tables(facts),
+        *fact_table(facts["facts"]),
+        changes_by_kind_tables(facts),
         *_samples(facts["samples"]),
     )
 
@@ -106,10 +100,6 @@ def _facts_claim(facts: Mapping[str, Any]) -> str:
     return f"Of {facts['asked']} facts the base knows {known}; of these {told}."
 
 
-def _cell(score: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: None if score is None else score[key] for key in ("value", "low", "high")}
-
-
 def _judge_words(judge: Mapping[str, Any]) -> str:
     if judge["kind"] == "given":
         return f"The judge of style is the classifier `{judge['name']}`."
@@ -152,11 +142,11 @@ def _whole(facts: Mapping[str, Any], diff_page: str | None) -> Section:
         + ("" if facts["fluency"] else " Without --base fluency is not measured and counts as 1."),
     ]
     if diff_page:
-        text.append(f"What the adapter does inside the model is on the page of its diff: `{diff_page}`.")
+        text.append(f"What the adapter changes inside the model is on [the page of its diff]({diff_page}).")
     table = TableSpec(
         "Style, content and fluency together, and their parts, with 95 % intervals over whole documents.",
         ("system", "J", "G", "H", *parts),
-        tuple((name, *(_cell(row[m]) for m in ("J", "G", "H", *parts))) for name, row in rows.items()),
+        tuple((name, *(cell(row[m]) for m in ("J", "G", "H", *parts))) for name, row in rows.items()),
     )
     who = TableSpec(
         "The systems.",
@@ -194,160 +184,6 @@ def _figure(facts: Mapping[str, Any], parts: Sequence[str]) -> FigureSpec:
             "floor_name": "copied input",
             "ceiling_name": "references",
         },
-    )
-
-
-def _content(facts: Mapping[str, Any]) -> Section:
-    rows = facts["scores"]
-    against = TableSpec(
-        "Against the reference and against the input. Near the input is not good in itself: the copy is "
-        "nearest.",
-        ("system", "judged styled", "BLEU to reference", "chrF to reference", "BLEU to input", "chrF to input",
-         "likeness to reference", "likeness to input"),
-        tuple(
-            (name, *(_cell(row[m]) for m in ("judged_styled", "bleu", "chrf", "bleu_to_input", "chrf_to_input",
-                                              "like_reference", "like_input")))
-            for name, row in rows.items()
-        ),
-    )  # fmt: skip
-    measures = ("numbers_kept", "numbers_added", "names_kept", "length", "perplexity")
-    held = [m for m in measures if any(m in row for row in rows.values())]
-    titles = {"numbers_kept": "numbers kept", "numbers_added": "numbers added", "names_kept": "names kept",
-              "length": "words per word", "perplexity": "perplexity"}  # fmt: skip
-    kept = TableSpec(
-        "Numbers in digits and names of the input that come back, numbers that it does not have, length, "
-        "and perplexity "
-        "under the base (of all tokens, lower is more fluent). A dash: there is none to keep.",
-        ("system", *(titles[m] for m in held)),
-        tuple((name, *(_cell(row.get(m)) for m in held)) for name, row in rows.items()),
-    )
-    signatures = sorted({s["signature"] for row in rows.values() for s in row.values() if s.get("signature")})
-    return Section(
-        "Wording, numbers, names",
-        (f"BLEU and chrF by sacrebleu: {', '.join(f'`{s}`' for s in signatures)}.",),
-        tables=(against, kept),
-    )
-
-
-def _contests(facts: Mapping[str, Any]) -> Section:
-    tables = []
-    for score, title in _NAMES.items():
-        found = facts["contests"][score]
-        names = list(dict.fromkeys([c["first"] for c in found] + [c["second"] for c in found]))
-        wins = {name: [0, 0, 0] for name in names}
-        for one in found:
-            for name, sign in ((one["first"], 1), (one["second"], -1)):
-                verdict = 1 if not one["sure"] else 0 if sign * one["difference"] > 0 else 2
-                wins[name][verdict] += 1
-        tables.append((title, wins))
-    rows = tuple(
-        (name, *(f"{w[0]} / {w[1]} / {w[2]}" for _, wins in tables for w in [wins[name]]))
-        for name in tables[0][1]
-    )
-    table = TableSpec(
-        "Better than / not told apart from / worse than so many other systems; corrected p below 0.05.",
-        ("system", *(title for title, _ in tables)),
-        rows,
-    )
-    best = max(facts["contests"]["J"], key=lambda c: _j(facts, c["first"]) + _j(facts, c["second"]))
-    leader = max((best["first"], best["second"]), key=lambda name: _j(facts, name))
-    against = tuple(
-        _contest_row(c, leader) for c in facts["contests"]["J"] if leader in (c["first"], c["second"])
-    )
-    detail = TableSpec(
-        f"The best by J, {leader}, against each other system: difference of J.",
-        ("against", "difference", "p", "p, corrected"),
-        against,
-    )
-    return Section(
-        "Which differences are real",
-        (
-            "Two systems change places in whole documents, at random; p is how often that gives a "
-            "difference as large as "
-            "the one found. It is corrected (Holm) for all pairs of systems of one score. Every pair is in "
-            "`report.json`.",
-        ),
-        tables=(table, detail),
-    )
-
-
-def _j(facts: Mapping[str, Any], name: str) -> float:
-    return facts["scores"][name]["J"]["value"] or 0.0
-
-
-def _contest_row(one: Mapping[str, Any], leader: str) -> tuple[Any, ...]:
-    turned = one["first"] != leader
-    ends = [one["difference"], one["low"], one["high"]]
-    if turned and ends[0] is not None:
-        ends = [-ends[0], -ends[2], -ends[1]]
-    cell = dict(zip(("value", "low", "high"), ends, strict=True))
-    return one["first"] if turned else one["second"], cell, one["p"], one["p_corrected"]
-
-
-def _facts(facts: Mapping[str, Any]) -> tuple[Section, ...]:
-    if not facts:
-        return ()
-    rows = tuple(
-        (
-            name,
-            one["known"],
-            one["styled_known"],
-            _cell(one["kept"]),
-            _cell(one["styled_kept"]),
-            _cell(one["learnt"]),
-            len(one["forgotten"]),
-        )
-        for name, one in facts["models"].items()
-    )
-    table = TableSpec(
-        f"{facts['asked']} facts asked as a choice between the answer and foils, in a plain and in a "
-        "styled prompt. Kept: "
-        "of those that the base knew. Forgotten: known to the base in both prompts, to the model in "
-        "neither. Some of what "
-        "is learnt is chance.",
-        ("model", "known, plain", "known, styled", "kept, plain", "kept, styled", "learnt", "forgotten"),
-        rows,
-    )
-    return (Section("Facts", tables=(table,)),)
-
-
-def _changes(facts: Mapping[str, Any]) -> Section:
-    changed = facts["changes"]
-    total = sum(one["source"] for one in changed[REFERENCE].values())
-    replaced = TableSpec(
-        "Words of the input that are gone, in per cent of those of their kind.",
-        ("kind", "words", *changed),
-        tuple(
-            (kind, changed[REFERENCE][kind]["source"],
-             *(_percent(row[kind]["gone"], row[kind]["source"]) for row in changed.values()))
-            for kind in KINDS
-        ),
-    )  # fmt: skip
-    brought = TableSpec(
-        "New words for each 100 words of the input, and in small print the share of them that the "
-        "reference has too.",
-        ("kind", *changed),
-        tuple((kind, *(_new(row[kind], total) for row in changed.values())) for kind in KINDS),
-    )
-    return Section(
-        "What changed, by kind of word",
-        (
-            "Input and output are aligned word by word; what has no partner at its place is gone or new. "
-            "Closed classes of "
-            "words are told by lists, names by their capitals, all other words by their length.",
-        ),
-        tables=(replaced, brought),
-    )
-
-
-def _percent(part: int, whole: int) -> float | None:
-    return 100 * part / whole if whole else None
-
-
-def _new(one: Mapping[str, int], total: int) -> dict[str, Any]:
-    agreed = _percent(one["as_reference"], one["new"])
-    return {"value": 100 * one["new"] / total} | (
-        {} if agreed is None else {"verdict": f"{agreed:.0f} % as the reference"}
     )
 
 

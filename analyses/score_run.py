@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyses.score_systems import COPY, REFERENCE, Wanted, read_outputs, write_all
+from analyses.score_systems import COPY, REFERENCE, Wanted, read_outputs
+from analyses.score_writing import write_all
 from finetune.aggregates import Measured, aggregate_scores, item_parts
 from finetune.changes import changes_by_kind
 from finetune.content import CharGrams, cosines, length_ratio, names_kept, numbers_added, strangers

@@ -92,8 +92,3 @@ class Embedder:
             ).last_hidden_state
         weights = mask.unsqueeze(-1).to(states.dtype)
         return ((states * weights).sum(1) / weights.sum(1).clamp(min=1)).float().cpu().numpy()
-
-
-def cosines(embedder: Embedder, texts: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
-    """Return the cosine of the embeddings of each text and the other at its place, shape (n,), in [-1, 1]."""
-    return np.einsum("nd,nd->n", embedder(texts), embedder(others), dtype=np.float64)

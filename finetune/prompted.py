@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from finetune.causal import context_length
+from finetune.pairs import Pair
 from finetune.prompts import encode_rendered
+from finetune.retrieve import Bm25, ExampleBank
+from finetune.templates import Template
+from finetune.terms import TermBank
 from finetune.transfer import write_answers
 from geometry.checks import DataError
 
@@ -16,10 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from finetune.pairs import Pair
-    from finetune.retrieve import ExampleBank
-    from finetune.templates import Template
     from finetune.terms import Term
+    from finetune.transfer import Sampling
 
     Write = Callable[[Sequence[str], Sequence[Sequence[Pair]]], list[str]]
     """Rewrites texts, each with its examples."""
@@ -85,8 +87,9 @@ def write_prompted(
     examples: Sequence[Sequence[Pair]] | None = None,
     terms: Sequence[Sequence[Term]] | None = None,
     batch_size: int = 48,
+    sample: Sampling | None = None,
 ) -> list[str]:
-    """Rewrite texts greedily, each with examples and terms of its own.
+    """Rewrite texts, each with examples and terms of its own.
 
     Args:
         model: a causal language model, with or without an adapter; it comes back as it was.
@@ -95,6 +98,7 @@ def write_prompted(
         examples: solved pairs of each text; None shows none.
         terms: of each text; None tells none.
         batch_size: texts in one forward pass.
+        sample: how to draw; None takes the most probable token each time.
 
     Returns:
         One answer for each text, in order, on one line.
@@ -111,7 +115,7 @@ def write_prompted(
         )
     prompts = [prompter(*asked) for asked in zip(sources, shown, told, strict=True)]
     return write_answers(
-        model, prompter.tokenizer, prompts, max_new_tokens=prompter.room, batch_size=batch_size
+        model, prompter.tokenizer, prompts, max_new_tokens=prompter.room, batch_size=batch_size, sample=sample
     )
 
 
@@ -156,3 +160,42 @@ def sketch_first(
     drafts = write(sources, bank.nearest(by, k, own=own))
     by = [draft or sketch for draft, sketch in zip(drafts, by, strict=True)]
     return drafts, write(sources, bank.nearest(by, k, own=own))
+
+
+def rewriter(pairs: Sequence[Pair], k: int, *, terms: bool = False) -> Callable[..., list[str]]:
+    """Make a function that rewrites with examples found among pairs, sketch first, and perhaps with terms.
+
+    Args:
+        pairs: solved; a text that is one of their sources is never shown its own.
+        k: examples of each prompt; 0 shows none and writes once.
+        terms: whether prompts tell the terms of their text, learnt from the pairs.
+
+    Returns:
+        A function that takes what :func:`finetune.transfer.transfer` takes, and returns what it returns.
+    """
+    bank = ExampleBank(pairs, Bm25.of([pair.target for pair in pairs]))
+    known = TermBank.learnt(pairs) if terms else TermBank(())
+
+    def rewrite(
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: Sequence[str],
+        *,
+        max_new_tokens: int = 128,
+        batch_size: int = 16,
+        sample: Sampling | None = None,
+    ) -> list[str]:
+        prompter = prompter_for(model, tokenizer, Template.named("plain"), room=max_new_tokens)
+        told = [known.occurring(text) for text in texts]
+
+        def write(sources: Sequence[str], shown: Sequence[Sequence[Pair]]) -> list[str]:
+            return write_prompted(
+                model, prompter, sources, examples=shown, terms=told, batch_size=batch_size, sample=sample
+            )
+
+        if not k:
+            return write(texts, [()] * len(texts))
+        own = [Pair(f"text {i}", "", text, "") for i, text in enumerate(texts)]
+        return sketch_first(write, texts, bank, k, own=own)[1]
+
+    return rewrite

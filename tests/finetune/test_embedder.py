@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.embedder import Embedder, cosines
+from finetune.content import cosines
+from finetune.embedder import Embedder
 from geometry.checks import ModelError
 
 TEXTS = ["The ship came home.", "a", "On Monday the old king asked his daughter what it was.", "She wrote."]

@@ -1,11 +1,11 @@
 import pytest
 
 from finetune.pairs import Pair
-from finetune.prompted import prompter_for, sketch_first, write_prompted
+from finetune.prompted import prompter_for, rewriter, sketch_first, write_prompted
 from finetune.prompts import encode_prompt
 from finetune.retrieve import Bm25, ExampleBank
 from finetune.templates import Template
-from finetune.terms import Term
+from finetune.terms import Term, TermBank
 from finetune.transfer import transfer
 from geometry.checks import DataError
 
@@ -67,6 +67,27 @@ def test_a_text_that_cannot_be_asked_is_refused(tiny_llama):
         prompter("word " * 200, PAIRS)
     with pytest.raises(DataError, match="one for each"):
         write_prompted(tiny_llama.model, prompter, ["a", "b"], examples=[[]])
+
+
+def test_a_rewriter_finds_examples_and_terms_by_itself(tiny_llama):
+    model, tokenizer = tiny_llama.model, tiny_llama.tokenizer
+    prompter = prompter_for(model, tokenizer, PLAIN, room=6)
+    assert rewriter(PAIRS, 0)(model, tokenizer, ["It rained."], max_new_tokens=6) == write_prompted(
+        model, prompter, ["It rained."]
+    )
+    bank = ExampleBank(PAIRS, Bm25.of([pair.target for pair in PAIRS]))
+    own = [Pair("", "", "plain king", "")]  # a source of the bank: its pair must not be shown
+    drafts = write_prompted(
+        model, prompter, ["plain king"], examples=bank.nearest(["plain king"], 2, own=own)
+    )
+    final = write_prompted(model, prompter, ["plain king"], examples=bank.nearest(drafts, 2, own=own))
+    assert rewriter(PAIRS, 2)(model, tokenizer, ["plain king"], max_new_tokens=6) == final
+    many = [Pair(str(i), "d", f"before {w}", f"ere {w}") for i, w in enumerate("sea king gold".split() * 4)]
+    many += [Pair(f"x{i}", "d", f"{w} now", f"{w} now") for i, w in enumerate("sea king gold".split() * 250)]
+    term = TermBank.learnt(many).occurring("before noon")
+    assert [t.target for t in term] == ["ere"]
+    told = write_prompted(model, prompter, ["before noon"], terms=[term])
+    assert rewriter(many, 0, terms=True)(model, tokenizer, ["before noon"], max_new_tokens=6) == told
 
 
 def test_the_second_search_goes_by_the_first_answer():
