@@ -6,6 +6,7 @@ from typing import Any
 
 from analyses.digits import digits
 from analyses.report import Section, TableSpec
+from analyses.symmetry_adapter_page import adapter_claim, adapter_section
 from analyses.symmetry_closeup_page import closeup_section
 from analyses.symmetry_corpus_page import corpus_sections
 from analyses.symmetry_model_page import layers_section, templates_section
@@ -21,6 +22,8 @@ def symmetry_claims(facts: Facts) -> tuple[str, ...]:
         claims.append(_corpus_claim(concept))
         if concept["model"]:
             claims.append(_model_claim(facts, concept))
+        if concept.get("adapter"):
+            claims.append(adapter_claim(concept))
     return tuple(claims)
 
 
@@ -31,6 +34,8 @@ def symmetry_sections(facts: Facts) -> tuple[Section, ...]:
         sections += corpus_sections(concept)
         if concept["model"]:
             sections += [layers_section(concept), templates_section(concept), closeup_section(concept)]
+        if concept.get("adapter"):
+            sections.append(adapter_section(concept))
     return tuple(sections)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analyses.concepts import load
+from analyses.symmetry_adapter import AdapterRequest, adapter_facts
 from analyses.symmetry_closeup import laid_over
 from analyses.symmetry_corpus import corpus_facts
 from analyses.symmetry_held import held_against
@@ -43,6 +44,7 @@ class SymmetryRequest:
         templates: to read a model in, in place of those of the concepts; empty for those.
         n_untrained: models of random weights to put beside a model.
         seed: of shuffles, folds and random weights.
+        adapter: to compare a model with, and its controls; None compares nothing.
     """
 
     concepts: tuple[str, ...]
@@ -50,6 +52,7 @@ class SymmetryRequest:
     templates: tuple[str, ...] = ()
     n_untrained: int = 3
     seed: int = 0
+    adapter: AdapterRequest | None = None
 
 
 def concepts_of(request: SymmetryRequest) -> tuple[Concept, ...]:
@@ -84,8 +87,9 @@ def symmetry(
         JSON values: ``corpus`` (tokens, words, window), ``model`` (its name, or None) and ``concepts``, one record
         each: ``name``, ``about``, ``layout``, ``places``, ``ambiguous``, ``source``, ``corpus`` (see
         :func:`analyses.symmetry_corpus.corpus_facts`), ``prediction`` (the kernel over the items), ``laid`` (the
-        corpus over its curve), ``distance`` (M* by distance) and ``model`` (see
-        :func:`analyses.symmetry_model.model_facts`; None without a model).
+        corpus over its curve), ``distance`` (M* by distance), ``model`` (see
+        :func:`analyses.symmetry_model.model_facts`; None without a model) and ``adapter`` (see
+        :func:`analyses.symmetry_adapter.adapter_facts`; None without one).
 
     Raises:
         DataError: a concept that the corpus has too little of, or that the model cannot read.
@@ -135,7 +139,7 @@ def _record(
     tell("the corpus", 0.0)
     corpus = corpus_facts(counts, concept, rng)
     held = held_of(concept, corpus, rng)
-    model = None
+    model = adapter = None
     if loaded is not None:
         templates = request.templates or concept.templates
         read = read_model(
@@ -144,6 +148,11 @@ def _record(
         )  # fmt: skip
         tell("scoring the model", 0.6)
         model = model_facts(read, held, rng)
+        if request.adapter is not None:
+            adapter = adapter_facts(
+                loaded, held, templates, request.adapter, rng,
+                tell=lambda share: tell("comparing with the adapter", 0.8 + 0.2 * share),
+            )  # fmt: skip
     return {
         "name": concept.name,
         "about": concept.about,
@@ -156,6 +165,7 @@ def _record(
         "laid": laid_over(modes(held.block).coordinates, held),
         "distance": {"unit": "km" if concept.layout.kind == "sphere" else "steps"} | _by_lag(held),
         "model": model,
+        "adapter": adapter,
     }
 
 
