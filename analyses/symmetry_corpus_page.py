@@ -95,18 +95,19 @@ def _block(concept: Facts) -> FigureSpec:
 
 def _by_distance(concept: Facts) -> FigureSpec:
     found, target = concept["distance"], concept["corpus"]["target"]
+    far = found["unit"] == "km"
     return FigureSpec(
         figure_name(concept["name"], "distance"),
         "by_layer",
         f"{target} of pairs of `{concept['name']}` by distance: mean over the pairs of a class, with the range of "
         "the middle 80 %, and the fitted kernel.",
         {
-            "layers": [round(at) for at in found["at"]],
+            "layers": [round(at / 1000, 1) if far else round(at) for at in found["at"]],
             "series": [
                 {"name": target, "values": found["mean"], "low": found["low"], "high": found["high"]},
                 {"name": "fitted kernel", "values": found["kernel"]},
             ],
-            "x_label": f"distance, {found['unit']}",
+            "x_label": "distance, 1000 km" if far else "distance, steps",
             "y_label": target,
         },
     )

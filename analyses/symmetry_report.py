@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analyses.concepts import load
+from analyses.concepts import LEAST_ITEMS, load
 from analyses.symmetry_adapter import AdapterRequest, adapter_facts
 from analyses.symmetry_closeup import laid_over
 from analyses.symmetry_corpus import corpus_facts
@@ -59,12 +59,16 @@ def concepts_of(request: SymmetryRequest) -> tuple[Concept, ...]:
     """Read the concepts of a request, before any work is done.
 
     Raises:
-        DataError: two have one name, or see :func:`analyses.concepts.load`.
+        DataError: two have one name, one has fewer than 5 items, or see :func:`analyses.concepts.load`.
     """
     found = tuple(load(name, geonames=request.geonames) for name in request.concepts)
     names = [concept.name for concept in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"concept {twice[0]}: is asked for twice; give two files two names")
+    if few := [concept for concept in found if concept.layout.n < LEAST_ITEMS]:
+        raise DataError(
+            f"{few[0].name}: {few[0].layout.n} items are too few for any score, {LEAST_ITEMS} are needed"
+        )
     return found
 
 

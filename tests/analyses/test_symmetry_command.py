@@ -188,3 +188,5 @@ def test_concepts_are_read_before_any_work():
         symmetry_report.concepts_of(request)
     with pytest.raises(DataError, match="concept weekdays: is asked for twice"):
         symmetry_report.concepts_of(symmetry_report.SymmetryRequest(("weekdays", "weekdays")))
+    with pytest.raises(DataError, match="seasons: 4 items are too few for any score"):
+        symmetry_report.concepts_of(symmetry_report.SymmetryRequest(("seasons",)))
