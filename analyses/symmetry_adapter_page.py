@@ -42,7 +42,10 @@ def adapter_claim(concept: Facts) -> str:
             f"{moved} No score of `{name}` changes more than under {adapter['n_random']} random adapters of equal "
             "singular values, corrected for all layers."
         )
-    return f"{moved} Beyond {adapter['n_random']} random adapters changes: {'; '.join(standing)}."
+    return (
+        f"{moved} Beyond {adapter['n_random']} random adapters changes, of {len(adapter['scores'])} scores: "
+        f"{'; '.join(standing)}."
+    )
 
 
 def adapter_section(concept: Facts) -> Section:
@@ -105,7 +108,7 @@ def _part(adapter: Facts, part: str, name: str) -> FigureSpec:
         series.append({"name": "control adapter", "values": record["control"]})
     if part != "growth":
         floors = [floor and floor["high"] for floor in record["floor"]]
-        series.append({"name": "the base, templates resampled (97.5 %)", "values": floors})
+        series.append({"name": "resampled templates (97.5 %)", "values": floors})
     return FigureSpec(
         name,
         "by_layer",
@@ -206,7 +209,8 @@ def _table(adapter: Facts) -> TableSpec:
         ))
     return TableSpec(
         "Each score at the layer where its change is farthest from random adapters. Nulls are their range; p is "
-        f"corrected for all layers and can be no smaller than 1/{adapter['n_random'] + 1}.",
+        f"corrected for all layers, not for the {len(adapter['scores'])} scores, and can be no smaller than "
+        f"1/{adapter['n_random'] + 1}.",
         ("score", "where", "base", "adapted", "change", "control adapter"),
         tuple(rows),
     )
