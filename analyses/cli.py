@@ -495,6 +495,7 @@ def score(
         options.Pivot, typer.Option(help="Language of a round trip by apertium, alone and before adapters.")
     ] = options.Pivot.none,
     shots: Annotated[int, typer.Option(help="Solved pairs in a prompt of examples.", min=1)] = 5,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer.", min=1)] = 128,
     prompt: options.PromptName = "plain",
     prompts: options.PromptFile = None,
     name: Annotated[str, typer.Option(help="Of the style, for prompts and the page.")] = "the style",
@@ -524,7 +525,7 @@ def score(
         files,
         options.system_files(outputs),
         options.system_folders(adapter),
-        pivot=round_trip.value, embedder=embedder, classifier=classifier, shots=shots,
+        pivot=round_trip.value, embedder=embedder, classifier=classifier, shots=shots, room=max_new_tokens,
         prompt=(prompt, prompts), style=name, seed=seed, quotable=quote, device=device,
     )  # fmt: skip
     jobs.require_room(out, "score")

@@ -35,6 +35,7 @@ def request(
     embedder: Path | None = None,
     classifier: str | None = None,
     shots: int = 5,
+    room: int = 128,
     prompt: tuple[str, Path | None] = ("plain", None),
     style: str = "the style",
     seed: int = 0,
@@ -51,6 +52,7 @@ def request(
         embedder: folder of an embedding model.
         classifier: folder of a classifier as judge.
         shots: solved pairs in a prompt of examples.
+        room: tokens of the longest answer.
         prompt: name of the template and the file that has it; None is that of ours.
         style: what the style is called.
         seed: of all chance.
@@ -74,6 +76,7 @@ def request(
         adapters=dict(adapters),
         engine=None if pivot == "none" else Apertium(pivot),
         shots=shots,
+        room=room,
         template=Template.named(prompt[0], prompt[1] or SHIPPED),
         style=style,
         facts=files.get("facts"),
@@ -135,6 +138,7 @@ def scored(
         "adapters": {name: sha256_file(folder / WEIGHTS) for name, folder in wanted.adapters.items()},
         "round_trip": wanted.engine and wanted.engine.name,
         "shots": wanted.shots,
+        "longest_answer": wanted.room,
         "template": asdict(wanted.template),
         "style": wanted.style,
         "judge": facts["judge"].get("name", facts["judge"]["kind"]),

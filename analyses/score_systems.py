@@ -53,6 +53,7 @@ class Wanted:
         adapters: name -> PEFT folder.
         engine: of round trips; None leaves them out.
         shots: solved pairs in a prompt of examples.
+        room: tokens of the longest answer.
         template: of the prompts.
         style: what the style is called in them.
         facts: cloze facts that base and adapters are asked; None asks none.
@@ -64,6 +65,7 @@ class Wanted:
     adapters: Mapping[str, Path] = field(default_factory=dict)
     engine: Translator | None = None
     shots: int = 5
+    room: int = 128
     template: Template = field(default_factory=lambda: Template.named("plain"))
     style: str = "the style"
     facts: Path | None = None

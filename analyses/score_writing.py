@@ -205,7 +205,8 @@ class _Desk:
             )  # fmt: skip
 
     def _prompter(self, model: nn.Module, base: Loaded) -> Prompter:
-        return prompter_for(model, base.tokenizer, self.wanted.template, style=self.wanted.style)
+        wanted = self.wanted
+        return prompter_for(model, base.tokenizer, wanted.template, style=wanted.style, room=wanted.room)
 
     def _terms(self, sources: Sequence[str]) -> list[tuple]:
         return [self.terms.occurring(source) for source in sources]

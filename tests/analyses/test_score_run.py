@@ -24,11 +24,7 @@ def pairs(first, last):
         ):
             source = f"Then Anna {verb} the {noun} of {10 + d} {who} {when} noon."
             target = source.replace("before", "ere").replace("men", "souls")
-            made.append(
-                Pair(
-                    f"{noun}-{verb}", f"d{d}", source, source.replace("before", "ere").replace("men", "souls")
-                )
-            )
+            made.append(Pair(f"{noun}-{verb}", f"d{d}", source, target))
     return tuple(made)
 
 
@@ -155,7 +151,6 @@ def jsonl(path, some):
     return path
 
 
-@pytest.mark.slow
 def test_every_row_with_a_model_an_adapter_and_facts(tmp_path, tiny_folder, tiny_llama, capsys, monkeypatch):
     from peft import LoraConfig, get_peft_model
 
@@ -178,14 +173,14 @@ def test_every_row_with_a_model_an_adapter_and_facts(tmp_path, tiny_folder, tiny
     arguments = [
         "score", "--pairs", test, "--train", train, "--base", tiny_folder, "--device", "cpu", "--shots", "2",
         "--adapter", f"mine={tmp_path / 'adapter'}", "--facts", tmp_path / "facts.jsonl", "--embedder", tiny_folder,
-        "--out", "page",
+        "--max-new-tokens", "8", "--out", "page",
     ]  # fmt: skip
     assert run([str(a) for a in arguments]) == 0
     report = read("page")
-    assert list(report.facts["scores"]) == [
+    assert set(report.facts["scores"]) == {
         REFERENCE, COPY, "word rules", "zero-shot prompt", "few-shot prompt", "few-shot prompt, similar pairs",
         "few-shot prompt with terms", "mine", "mine, terms", "mine, similar pairs",
-    ]  # fmt: skip
+    }  # fmt: skip
     scores = report.facts["scores"]
     assert scores[REFERENCE]["J"]["value"] == 1 and scores[COPY]["J"]["value"] == 0
     assert all(np.isfinite(row["perplexity"]["value"]) for row in scores.values())
