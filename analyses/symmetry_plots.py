@@ -101,7 +101,7 @@ def places(data: Data) -> Figure:
         axes.axvline(longitude, color=INK, lw=0.4, alpha=0.35, zorder=0)
     for latitude in range(-90, 91, 30):
         axes.axhline(latitude, color=INK, lw=0.9 if latitude == 0 else 0.4, alpha=0.35, zorder=0)
-    colours = mpl.colormaps["twilight_shifted"]((true[:, 1] + 180) / 360)
+    colours = mpl.colormaps["hsv"]((true[:, 1] + 180) / 360)
     for start, end, colour in zip(true, decoded, colours, strict=True):
         across = end[1] - start[1]
         shift = -360 if across > 180 else 360 if across < -180 else 0

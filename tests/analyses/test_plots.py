@@ -81,6 +81,17 @@ DATA = {
         "labels": ["Berlin", "Auckland", "Quito"],
         "named": [0, 1],
     },
+    "forest": {
+        "rows": ["prompt", "adapter", "rules"],
+        "panels": [
+            {"title": title, "values": [0.1, 0.6, None], "low": [0.0, 0.5, None], "high": [0.2, 0.7, None],
+             "floor": 0.0, "ceiling": 1.0, "limits": [-0.05, 1.05]}
+            for title in ("J", "style", "content")
+        ],
+        "groups": [0, 1, 2],
+        "floor_name": "copied input",
+        "ceiling_name": "references",
+    },
     "threshold_map": {
         "values": [[0.1, None], [0.3, 1.0]],
         "rows": ["Today is {}", "In a template that is much longer than there is room for, {} is cut"],
@@ -295,3 +306,12 @@ def test_an_unknown_plot_is_refused_with_the_names_that_there_are():
 def test_numbers_that_do_not_fit_the_plot_are_refused(plot, change):
     with pytest.raises(DataError, match=f"data of a '{plot}'"):
         plots.draw(plot, {**DATA[plot], **change})
+
+
+def test_a_forest_has_a_row_for_each_system_and_a_panel_for_each_score():
+    figure = plots.draw("forest", DATA["forest"])
+    words = texts(figure)
+    assert {"prompt", "adapter", "rules", "J", "style", "content", "copied input", "references"} <= set(words)
+    assert words.count("prompt") == 2  # one list of names for each row of panels
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert [float(d.get_xdata()[0]) for d in dots][:2] == [0.1, 0.6]
