@@ -101,9 +101,12 @@ def transfer(
     pairs: Annotated[
         Path | None, typer.Option(help="Solved pairs for --shots and --terms.", show_default=False)
     ] = None,
-    shots: Annotated[int, typer.Option(help="Solved pairs like the answer that each prompt shows.", min=0)] = 0,
+    shots: Annotated[
+        int, typer.Option(help="Solved pairs like the answer that each prompt shows.", min=0)
+    ] = 0,
     terms: Annotated[
-        bool, typer.Option("--terms", help="Tell each prompt the terms that its text has, learnt from --pairs.")
+        bool,
+        typer.Option("--terms", help="Tell each prompt the terms that its text has, learnt from --pairs."),
     ] = False,
     sample: Annotated[
         bool, typer.Option("--sample", help="Draw tokens by chance, not the likeliest.")
@@ -729,7 +732,8 @@ def symmetry(
     ] = None,
     untrained: Annotated[int, typer.Option(help="Models of random weights beside the model.", min=0)] = 3,
     adapter: Annotated[
-        Path | None, typer.Option(help="PEFT folder of an adapter of --model, to compare.", show_default=False)
+        Path | None,
+        typer.Option(help="PEFT folder of an adapter of --model, to compare.", show_default=False),
     ] = None,
     control: Annotated[
         Path | None,
@@ -997,13 +1001,16 @@ def superposition(
 def privacy(
     model: Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")],
     data: Annotated[
-        Path | None, typer.Option(help="JSONL of PAPerBench, in place of invented persons.", show_default=False)
+        Path | None,
+        typer.Option(help="JSONL of PAPerBench, in place of invented persons.", show_default=False),
     ] = None,
     lengths: Annotated[str, typer.Option(help="Tokens of invented contexts.")] = "1024",
     prompts: Annotated[int, typer.Option(help="Persons of a length, or lines of the file.", min=2)] = 12,
     sparse: Annotated[bool, typer.Option("--sparse", help="Each kind of private data once at most.")] = False,
     decoys: Annotated[int, typer.Option(help="Look-alikes of private data in a context.", min=0)] = 0,
-    adapter: Annotated[Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/privacy/<run id>.")
