@@ -103,7 +103,11 @@ class _Kept:
         return ratio(self.stats, self.concept.items)
 
     def matrix(self, ratios: Array) -> Array:
-        return m_star(ratios) if self.target == M_STAR else pmi(np.maximum(ratios, 1e-300))
+        if self.target == M_STAR:
+            return m_star(ratios)
+        # words of a resample, or one beside itself, may never meet: half of what the rarest pair has
+        met = ratios[ratios > 0]
+        return pmi(np.maximum(ratios, met.min() / 2 if len(met) else 1.0))
 
     @cached_property
     def block(self) -> Array:

@@ -103,7 +103,7 @@ def robustness_facts(
         JSON values, or None where fewer than 30 other words are counted: ``helpers`` (curve over numbers of
         other words, own block 0: at, mean, low, high), ``full`` (the mean with the own block, among as many as
         the last of them), ``zeroed`` (that of the curve there), ``null`` (mean, low, high for shuffled labels),
-        and ``collective``, zeroed over full; None where full is not above 0.
+        and ``collective``, zeroed over full; None where full is not above what shuffled labels reach.
     """
     members, others = _members(stats, spellings)
     if len(others) < 30:
@@ -123,7 +123,7 @@ def robustness_facts(
         "full": full,
         "zeroed": curve.mean[-1],
         "null": {"mean": float(null.mean()), "low": float(low), "high": float(high)},
-        "collective": collective_index(curve.mean[-1], full) if full > 0 else None,
+        "collective": collective_index(curve.mean[-1], full) if full > high else None,
     }
 
 
