@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # no string: json never breaks a line inside one, and the items of a list stand on lines of their own
-_NUMBERS = re.compile(r"\[\n\s+((?:(?:-?\d[\d.eE+-]*|null)(?:,\n\s+)?)+)\n\s+\]")
+_NUMBER = r"(?:-?\d[\d.eE+-]*|null)"
+_NUMBERS = re.compile(rf"\[\n +({_NUMBER}(?:,\n +{_NUMBER})*)\n +\]")
 
 SCHEMA = 1
 """The version of report.json. It grows when a reader of old files would misread new ones."""

@@ -295,3 +295,20 @@ def test_a_place_that_holds_something_else_is_refused(report, tmp_path):
 def test_reports_that_we_built_wrongly_fail_where_they_are_built(make):
     with pytest.raises(AssertionError):
         make()
+
+
+def test_rows_of_numbers_stand_on_one_line_and_nothing_else_does():
+    mixed = [0.123456789] * 500 + [
+        "x"
+    ]  # a careless pattern takes for ever to see that this is no row of numbers
+    facts = {
+        "matrix": [[1, None], [-2.5e-7, 3.0]],
+        "mixed": mixed,
+        "text": ["[\n 1\n ]"],
+        "none": [],
+        "deep": [[1, [2]]],
+    }
+    text = Report("diff", "t", ("c",), (), facts).as_json()
+    assert "[1, null],\n" in text and "[-2.5e-07, 3.0]\n" in text
+    assert json.loads(text)["facts"] == facts
+    assert text.count("0.123456789,\n") == 500
