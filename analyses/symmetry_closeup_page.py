@@ -123,7 +123,8 @@ def _standardised(matrix: Sequence[Sequence[float]]) -> list[list[float | None]]
     mean = sum(pairs) / len(pairs)
     spread = math.sqrt(sum((x - mean) ** 2 for x in pairs) / len(pairs)) or 1.0
     return [
-        [None if i == j else (x - mean) / spread for j, x in enumerate(row)] for i, row in enumerate(matrix)
+        [None if i == j else round((x - mean) / spread, 3) for j, x in enumerate(row)]
+        for i, row in enumerate(matrix)
     ]
 
 

@@ -165,7 +165,7 @@ def _record(
         "ambiguous": list(held.concept.ambiguous),
         "source": concept.source,
         "corpus": corpus,
-        "prediction": held.kernel_record | {"values": held.kernel(held.layout.distance).round(4).tolist()},
+        "prediction": held.kernel_record | {"values": held.kernel(held.layout.distance).round(3).tolist()},
         "laid": laid_over(modes(held.block).coordinates, held),
         "distance": {"unit": "km" if concept.layout.kind == "sphere" else "steps"} | _by_lag(held),
         "model": model,
