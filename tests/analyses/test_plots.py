@@ -92,6 +92,18 @@ DATA = {
         "floor_name": "copied input",
         "ceiling_name": "references",
     },
+    "circuit": {
+        "rows": [0, 1],
+        "columns": ["q", "v", "up"],
+        "nodes": [{"row": 0, "column": 0, "value": 0.3, "kept": True},
+                  {"row": 1, "column": 0, "value": 0.1, "kept": True},
+                  {"row": 1, "column": 2, "value": -0.02, "kept": False}],
+        "edges": [{"one": 0, "other": 1, "value": 0.05, "sure": True},
+                  {"one": 0, "other": 2, "value": -0.04, "sure": True},
+                  {"one": 1, "other": 2, "value": 0.2, "sure": False}],
+        "label": "style lost (nats)",
+        "edge_label": "joint effect (nats)",
+    },
     "threshold_map": {
         "values": [[0.1, None], [0.3, 1.0]],
         "rows": ["Today is {}", "In a template that is much longer than there is room for, {} is cut"],
