@@ -821,12 +821,15 @@ def perturb(
         tuple(corpus_path(one) for one in corpus),
         load_concept(concept),
         tuple(dict.fromkeys(one.value for one in edit or options.CorpusEdit)),
-        **{"vocabulary": vocab, "dimensions": dimensions, "window": window, "blocks": blocks},
+        vocabulary=vocab,
+        dimensions=dimensions,
+        window=window,
+        blocks=blocks,
         controls=controls,
         seed=seed,
         field=field,
         models=models,
-    )  # fmt: skip
+    )
     options.show_page(perturb(request, out), as_json=json)
 
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class World:
+class Setting:
     """What is edited.
 
     Attributes:
@@ -71,7 +71,7 @@ class Edit:
 
     about: str
     control: str
-    prepare: Callable[[World], Prepared]
+    prepare: Callable[[Setting], Prepared]
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ class Prepared:
     notes: Mapping[str, Any]
 
 
-def _deleted(world: World) -> Prepared:
+def _deleted(setting: Setting) -> Prepared:
     def control(matched: Callable, rng: np.random.Generator) -> Texts:
-        rewrite = matched(world.corpus, world.members, rng)
-        return rewritten(world.corpus(), world.members, rewrite)
+        rewrite = matched(setting.corpus, setting.members, rng)
+        return rewritten(setting.corpus(), setting.members, rewrite)
 
     return Prepared(
-        edited=lambda _: rewritten_members(world.corpus(), world.members, without(together)),
+        edited=lambda _: rewritten_members(setting.corpus(), setting.members, without(together)),
         controls={
             "others of equal length deleted": partial(control, size_matched),
             "each member as often deleted alone": partial(control, member_matched),
@@ -98,12 +98,12 @@ def _deleted(world: World) -> Prepared:
     )
 
 
-def _resampled(kernel: Kernel, world: World) -> Prepared:
-    seen = companies(world.corpus(), world.members)
-    found = tilt(seen, world.layout, kernel(kernel_of(seen, world.layout), world.layout))
+def _resampled(kernel: Kernel, setting: Setting) -> Prepared:
+    seen = companies(setting.corpus(), setting.members)
+    found = tilt(seen, setting.layout, kernel(kernel_of(seen, setting.layout), setting.layout))
 
     def texts(weight: Callable, rng: np.random.Generator) -> Texts:
-        return rewritten_members(world.corpus(), world.members, repeated(weight, rng))
+        return rewritten_members(setting.corpus(), setting.members, repeated(weight, rng))
 
     return Prepared(
         edited=partial(texts, found.weight),
@@ -112,15 +112,15 @@ def _resampled(kernel: Kernel, world: World) -> Prepared:
     )
 
 
-def _renamed(which: Which, world: World) -> Prepared:
+def _renamed(which: Which, setting: Setting) -> Prepared:
     def texts(order: Sequence[int], texts: Iterable[str]) -> Texts:
-        return rewritten_members(texts, world.members, renamed(world.members, order, which))
+        return rewritten_members(texts, setting.members, renamed(setting.members, order, which))
 
     return Prepared(
-        edited=lambda _: texts(other_calendar(world.layout).tolist(), world.corpus()),
+        edited=lambda _: texts(other_calendar(setting.layout).tolist(), setting.corpus()),
         controls={
             "names dealt at random": lambda rng: texts(
-                rng.permutation(world.layout.n).tolist(), world.corpus()
+                rng.permutation(setting.layout.n).tolist(), setting.corpus()
             )
         },
         notes={},
@@ -161,8 +161,3 @@ EDITS: Mapping[str, Edit] = {
     ),
 }
 """Name on the command line -> edit."""
-
-
-def unedited(world: World) -> Iterable[str]:
-    """The corpus as it is."""
-    return world.corpus()

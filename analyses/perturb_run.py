@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analyses.perturb_counts import counted_in_blocks, vocabulary_of, whole_of, without_block
-from analyses.perturb_edits import EDITS, World
+from analyses.perturb_edits import EDITS, Setting
 from analyses.perturb_models import ModelEye, ModelPlan
 from geometry.block_resampling import jackknife_halfwidth
 from geometry.checks import DataError, ShapeError
@@ -115,11 +115,11 @@ def measure(request: PerturbRequest, *, show: Show = lambda what, share: None) -
     Raises:
         InputError: a corpus that cannot be read, an item that is not in it, or an edit that it does not allow.
     """
-    world = World(lambda: _texts(request), Members(request.names), request.concept.layout)
+    setting = Setting(lambda: _texts(request), Members(request.names), request.concept.layout)
     show("reading the vocabulary", 0.0)
-    words = vocabulary_of(world.corpus(), request.vocabulary, request.names, cased)
-    runs, notes = _planned(request, world)
-    eye, trained = _Eye(request, words), _model_eye(request, words, world.members)
+    words = vocabulary_of(setting.corpus(), request.vocabulary, request.names, cased)
+    runs, notes = _planned(request, setting)
+    eye, trained = _Eye(request, words), _model_eye(request, words, setting.members)
     variants = []
     for at, (run, make) in enumerate(runs):
         show(run.name, at / len(runs))
@@ -216,13 +216,13 @@ def _of_cloud(scores: Scores) -> Scores:
     return {name: value for name, value in scores.items() if name.startswith(("cloud", "first"))}
 
 
-def _planned(request: PerturbRequest, world: World) -> tuple[list[tuple[_Run, Callable]], dict[str, Any]]:
+def _planned(request: PerturbRequest, setting: Setting) -> tuple[list[tuple[_Run, Callable]], dict[str, Any]]:
     runs: list[tuple[_Run, Callable]] = [
-        (_Run("the corpus as it is", "", "corpus", 0), lambda _: world.corpus())
+        (_Run("the corpus as it is", "", "corpus", 0), lambda _: setting.corpus())
     ]
     notes: dict[str, Any] = {}
     for name in request.edits:
-        ready = EDITS[name].prepare(world)
+        ready = EDITS[name].prepare(setting)
         notes[name] = dict(ready.notes)
         runs.append((_Run(name, name, "edit", 0), ready.edited))
         for control, make in ready.controls.items():

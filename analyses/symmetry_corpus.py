@@ -15,7 +15,7 @@ import numpy as np
 
 from analyses.concepts import LEAST_ITEMS, counted, meeting
 from analyses.floors import with_null
-from analyses.symmetry_closeup import corpus_shares, standardised
+from analyses.symmetry_closeup import corpus_shares
 from analyses.symmetry_embedding import embedding_facts, robustness_facts
 from analyses.symmetry_held import held_against
 from geometry.block_resampling import hull_interval
@@ -26,7 +26,7 @@ from geometry.document_counts import pooled, resampled_ratios
 from geometry.kernels import fit_kernels, width_interval
 from geometry.label_nulls import frequency_matched, shuffled, shuffled_correlations, shuffled_fractions
 from geometry.lattice import modes
-from geometry.mode_match import mode_alignment, paired_shares, procrustes, spectrum_match
+from geometry.mode_match import mode_alignment, paired_shares, spectrum_match
 from geometry.nulls import null_of
 from geometry.symmetry import SATURATED, periodic_or_open, symmetry_fraction
 from geometry.targets import describe, m_star, pmi, ratio
@@ -142,8 +142,8 @@ def corpus_facts(
           ``nuisances``: {taken_out, equal}), ``periodic`` ({periodic, open, seam}; cycles and lines).
         - ``profile`` (shares of harmonics of a cycle, or of components: ``corpus``, ``kernel``, ``flat``,
           ``null`` or None, ``match`` of corpus and kernel, with ``cosine``'s floor ``flat``).
-        - ``manifold`` ({curve, points, r2}: principal coordinates of the target laid over the kernel's),
-          ``scores`` of these coordinates (``alignment``, ``curve``; round a cycle ``first`` and ``isotropy``),
+        - ``scores`` of the principal coordinates of the target (``alignment`` with the kernel's, ``curve``: R^2
+          once they are laid over it; round a cycle ``first`` and ``isotropy``),
           ``modes`` (alignment group by group), ``circle`` (cycles).
         - ``documents`` ({blocks, resamples} or None), ``verdict`` ({gates, shown, failed, sentence, power}).
         - ``embedding`` (:func:`analyses.symmetry_embedding.embedding_facts`, or None) and ``robustness``
@@ -196,7 +196,7 @@ def _facts(corpus: Counts, kept: _Kept, rng: np.random.Generator) -> dict[str, A
         "partial": _correlation(block, held, list(nuisances.matrices.values())),
         "periodic": _periodic(block, held),
         "profile": _profile(held),
-        **_manifold(held),
+        **_coordinates(held),
         "documents": None if drawn is None else {"blocks": len(corpus.blocks), "resamples": len(drawn)},
         "verdict": asdict(verdict)
         | {"shown": verdict.shown, "failed": list(verdict.failed), "sentence": verdict.sentence},
@@ -347,18 +347,13 @@ def _profile(held: Held) -> dict[str, Any]:
     }
 
 
-def _manifold(held: Held) -> dict[str, Any]:
-    """Principal coordinates of the target, beside what the kernel predicts."""
+def _coordinates(held: Held) -> dict[str, Any]:
+    """Scores of the principal coordinates of the target, beside what the kernel predicts."""
     cloud = modes(_filled(held)).coordinates
     expected = replace(held.expected, dimensions=min(held.expected.dimensions, held.layout.n - 2))
     scores = cloud_scores(cloud, expected, held.orders)
-    shown = min(3, held.layout.n - 2)
-    curve = held.expected.modes.coordinates[:, :shown]
-    laid = procrustes(cloud, curve)
     aligned = asdict(mode_alignment(cloud, held.expected.modes))
     return {
-        "manifold": {"curve": curve.tolist(), "points": laid.laid.tolist(), "r2": laid.r2},
-        "standardised": standardised(held.block),
         "scores": {name: one_sided(float(v[0]), v[1:]) for name, v in scores.items()},
         "modes": {name: list(value[:10]) for name, value in aligned.items()},
         "circle": _circle(cloud, held),
