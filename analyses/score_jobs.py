@@ -13,8 +13,9 @@ from analyses.report import Report, plain, write
 from analyses.score_page import score_claims, score_sections
 from analyses.score_run import ScoreRequest, score
 from analyses.score_systems import Wanted
+from analyses.score_writing import require_base
 from analyses.terminal import note, refusals, watched
-from finetune.folders import sha256_file
+from finetune.folders import sha256_file, work_folder
 from finetune.pairs import read_pairs
 from finetune.templates import SHIPPED, Template
 from geometry.checks import DataError
@@ -101,6 +102,11 @@ def _pairs(path: Path) -> tuple[Pair, ...]:
     return found.pairs
 
 
+def _weights(folder: Path) -> str | None:
+    """Hash an adapter's weights; a folder without any is refused where it is attached."""
+    return sha256_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else None
+
+
 def scored(
     request: ScoreRequest,
     base: Loaded | None,
@@ -126,28 +132,29 @@ def scored(
     """
     if diff is not None and not (diff / "report.html").is_file():
         raise DataError(f"--diff {diff}: holds no report.html; name the folder of a run of `repgeo diff`")
-    with watched("scoring") as show:
-        facts = plain(score(request, base, progress=show))
-    for sentence in facts["shared"]:
-        note(sentence)
     wanted = request.wanted
+    require_base(wanted, base)
     files = {**files, **{f"outputs of {name}": path for name, path in request.outputs.items()}}
     identity = {
         "files": {use: sha256_file(path) for use, path in files.items()},
         "base": base_record(base) if base else None,
-        "adapters": {name: sha256_file(folder / WEIGHTS) for name, folder in wanted.adapters.items()},
+        "adapters": {name: _weights(folder) for name, folder in wanted.adapters.items()},
         "round_trip": wanted.engine and wanted.engine.name,
         "shots": wanted.shots,
         "longest_answer": wanted.room,
         "template": asdict(wanted.template),
         "style": wanted.style,
-        "judge": facts["judge"].get("name", facts["judge"]["kind"]),
-        "embedding": facts["content"]["embedding"],
+        "judge": getattr(request.judge, "name", None),
+        "embedding": getattr(request.embedding, "name", None),
         "exchanges": request.exchanges,
         "quotable": request.quotable,
         "seed": request.seed,
     }
     place = out or Path("results", "score", run_id(identity))
+    with work_folder(place, identity) as keep, watched("scoring") as show:
+        facts = plain(score(request, base, progress=show, keep=keep))
+    for sentence in facts["shared"]:
+        note(sentence)
     report = Report(
         command="score",
         title=f"How well {wanted.style} is written, and what it costs",

@@ -66,7 +66,11 @@ class ScoreRequest:
 
 
 def score(
-    request: ScoreRequest, base: Loaded | None, *, progress: Callable[[str, float], None]
+    request: ScoreRequest,
+    base: Loaded | None,
+    *,
+    progress: Callable[[str, float], None],
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """Let all systems answer, score them, and compare them.
 
@@ -74,6 +78,7 @@ def score(
         request: what is scored.
         base: for prompts, adapters, fluency and facts; None leaves these out.
         progress: is told what is done and the share.
+        keep: folder for the answers of systems that are done, to go on from after a kill.
 
     Returns:
         Every number, as JSON values but for NumPy's.
@@ -84,7 +89,7 @@ def score(
     """
     test, rng = request.test, np.random.default_rng(request.seed)
     given = {name: read_outputs(path, test) for name, path in request.outputs.items()}
-    written = write_all(test, given, request.wanted, base, progress)
+    written = write_all(test, given, request.wanted, base, progress, keep=keep)
     progress("scoring", 1.0)
     documents = [pair.doc_id for pair in test]
     draws = document_draws(documents, rng)

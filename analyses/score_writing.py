@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from analyses.score_systems import COPY, REFERENCE, System, Written
 from finetune.adapter import attach
 from finetune.facts import fact_scores, read_facts
 from finetune.fluency import text_losses
+from finetune.folders import sha256_text, write_whole
 from finetune.prompted import prompter_for, sketch_first, write_prompted
 from finetune.retrieve import Bm25, Cosine, ExampleBank
 from finetune.round_trips import TripStore, round_trips
@@ -19,6 +21,7 @@ from geometry.checks import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from torch import nn
 
@@ -34,6 +37,8 @@ def write_all(
     wanted: Wanted,
     base: Loaded | None,
     progress: Callable[[str, float], None],
+    *,
+    keep: Path | None = None,
 ) -> Written:
     """Let every system answer every item.
 
@@ -43,6 +48,7 @@ def write_all(
         wanted: what else is made.
         base: the base model; None leaves out everything that needs one.
         progress: is told what is done and the share.
+        keep: folder for the answers of systems that are done, to go on from after a kill.
 
     Returns:
         The systems, and what the base and the adapters know.
@@ -51,7 +57,7 @@ def write_all(
         DataError: two systems of one name, adapters or facts without a base, or data that cannot be used.
         InputError: whatever attaching or translating refuses.
     """
-    _require_base(wanted, base)
+    require_base(wanted, base)
     systems: dict[str, System] = {}
 
     def take(made: Iterator[System]) -> None:
@@ -68,7 +74,7 @@ def write_all(
     if base is not None:
         asked = read_facts(wanted.facts).facts if wanted.facts else ()
         trips = systems["round trip"].outputs if "round trip" in systems else None
-        desk = _Desk(test, wanted, terms, trips, _bank(wanted), progress)
+        desk = _Desk(test, wanted, terms, trips, _bank(wanted), progress, keep)
         rounds = 1 + len(wanted.adapters)
         take(desk.prompted(base, done=0.0, share=1 / rounds))
         if asked:
@@ -84,7 +90,12 @@ def write_all(
     return Written(systems, losses, facts, rules, len(terms.terms))
 
 
-def _require_base(wanted: Wanted, base: Loaded | None) -> None:
+def require_base(wanted: Wanted, base: Loaded | None) -> None:
+    """Refuse adapters and facts without their model.
+
+    Raises:
+        DataError: there is no base and something needs one.
+    """
     if base is None and (wanted.adapters or wanted.facts):
         raise DataError("adapters and facts need the model that they are of: add --base MODEL")
 
@@ -135,74 +146,85 @@ class _Desk:
     trips: tuple[str, ...] | None
     bank: ExampleBank | None
     progress: Callable[[str, float], None]
+    keep: Path | None = None
 
     def prompted(self, base: Loaded, *, done: float, share: float) -> Iterator[System]:
         """The base model alone: asked, shown random examples, shown similar ones, told terms."""
         model, prompter = base.model, self._prompter(base.model, base)
-        sources = [pair.source for pair in self.test]
-        steps = 4 if self.bank else 1
-        self.progress("zero-shot prompt", done)
-        began = time.perf_counter()
-        zero = write_prompted(model, prompter, sources)
-        yield self._system("zero-shot prompt", "the base, asked without an example", zero, began, "base")
+        sources, k = [pair.source for pair in self.test], self.wanted.shots
+        part = share / (4 if self.bank else 1)
+
+        def made(name: str, how: str, write: Callable[[], list[str]], step: int) -> System:
+            self.progress(name, done + step * part)
+            return self._kept(System(name, how, (), model="base"), write)
+
+        zero = made(
+            "zero-shot prompt", "the base, asked without an example",
+            lambda: write_prompted(model, prompter, sources), 0,
+        )  # fmt: skip
+        yield zero
         if self.bank is None:
             return
-        k = self.wanted.shots
-        self.progress("few-shot prompt", done + share / steps)
-        began = time.perf_counter()
         draw = RandomShots(self.wanted.train, k, self.wanted.seed)
-        few = write_prompted(model, prompter, sources, examples=[draw(pair) for pair in self.test])
-        yield self._system("few-shot prompt", f"the base, shown {k} random pairs", few, began, "base")
-        self.progress("few-shot prompt, similar pairs", done + 2 * share / steps)
-        began = time.perf_counter()
-        similar = self._sketched(model, prompter, sources, self.trips or zero)
-        yield self._system(
+        yield made(
+            "few-shot prompt", f"the base, shown {k} random pairs",
+            lambda: write_prompted(model, prompter, sources, examples=[draw(pair) for pair in self.test]), 1,
+        )  # fmt: skip
+        similar = made(
             "few-shot prompt, similar pairs", f"the base, shown {k} pairs found by its first answer",
-            similar, began, "base",
+            lambda: self._sketched(model, prompter, sources, self.trips or zero.outputs), 2,
         )  # fmt: skip
-        self.progress("few-shot prompt with terms", done + 3 * share / steps)
-        began = time.perf_counter()
-        told = write_prompted(
-            model, prompter, sources,
-            examples=self.bank.nearest(similar, k, own=self.test), terms=self._terms(sources),
+        yield similar
+        yield made(
+            "few-shot prompt with terms", "the same, told the terms that the input has",
+            lambda: write_prompted(
+                model, prompter, sources, terms=self._terms(sources),
+                examples=self.bank.nearest(self._or_sources(similar.outputs), k, own=self.test),
+            ), 3,
         )  # fmt: skip
-        yield self._system(
-            "few-shot prompt with terms", "the same, told the terms that the input has", told, began, "base"
-        )
 
     def adapted(
         self, model: nn.Module, base: Loaded, name: str, *, done: float, share: float
     ) -> Iterator[System]:
-        """One adapter: alone, after a round trip, with terms, with similar examples, and with both."""
+        """One adapter: alone, after a round trip, told terms, and shown similar pairs."""
         prompter, sources = self._prompter(model, base), [pair.source for pair in self.test]
-        steps = 1 + (self.trips is not None) + 2 * (self.bank is not None)
-        part = iter(range(steps))
+        steps = iter(range(4))
 
-        def tell(what: str) -> float:
-            self.progress(f"{name}, {what}", done + share * next(part) / steps)
-            return time.perf_counter()
+        def made(added: str, how: str, write: Callable[[], list[str]]) -> System:
+            full = name + added
+            self.progress(full, done + share * next(steps) / 4)
+            return self._kept(System(full, how, (), model=name), write)
 
-        began = tell("alone")
-        alone = write_prompted(model, prompter, sources)
-        yield self._system(name, "the adapter, prompted as it was trained", alone, began, name)
+        alone = made(
+            "", "the adapter, prompted as it was trained", lambda: write_prompted(model, prompter, sources)
+        )
+        yield alone
         if self.trips is not None:
-            began = tell("after a round trip")
-            first = write_prompted(model, prompter, self.trips)
-            yield self._system(
-                f"{name}, round trip first", "the adapter on the round trip", first, began, name
-            )
-        if self.bank is not None:
-            began = tell("with terms")
-            told = write_prompted(model, prompter, sources, terms=self._terms(sources))
-            yield self._system(
-                f"{name}, terms", "the adapter, told the terms that the input has", told, began, name
-            )
-            began = tell("with similar pairs")
-            shown = self._sketched(model, prompter, sources, self.trips or alone)
-            yield self._system(
-                f"{name}, similar pairs", f"the adapter, shown {self.wanted.shots} pairs found by its first answer",
-                shown, began, name,
+            yield made(
+                ", round trip first", "the adapter on the round trip",
+                lambda: write_prompted(model, prompter, self.trips),
             )  # fmt: skip
+        if self.bank is not None:
+            yield made(
+                ", terms", "the adapter, told the terms that the input has",
+                lambda: write_prompted(model, prompter, sources, terms=self._terms(sources)),
+            )  # fmt: skip
+            yield made(
+                ", similar pairs", f"the adapter, shown {self.wanted.shots} pairs found by its first answer",
+                lambda: self._sketched(model, prompter, sources, self.trips or alone.outputs),
+            )  # fmt: skip
+
+    def _kept(self, blank: System, write: Callable[[], list[str]]) -> System:
+        """Let a system write, or take what it wrote before the run was killed."""
+        path = self.keep and self.keep / f"{sha256_text(blank.name)[:16]}.json"
+        if path and path.is_file():
+            made = json.loads(path.read_text(encoding="utf-8"))
+        else:
+            began = time.perf_counter()
+            made = {"outputs": write(), "seconds": time.perf_counter() - began}
+            if path:
+                write_whole(path, json.dumps(made))
+        return replace(blank, outputs=tuple(made["outputs"]), seconds=made["seconds"])
 
     def _prompter(self, model: nn.Module, base: Loaded) -> Prompter:
         wanted = self.wanted
@@ -214,13 +236,12 @@ class _Desk:
     def _sketched(
         self, model: nn.Module, prompter: Prompter, sources: Sequence[str], sketches: Sequence[str]
     ) -> list[str]:
-        usable = [sketch or source for sketch, source in zip(sketches, sources, strict=True)]
         _, final = sketch_first(
             lambda texts, shown: write_prompted(model, prompter, texts, examples=shown),
-            sources, self.bank, self.wanted.shots, sketches=usable, own=self.test,
+            sources, self.bank, self.wanted.shots, sketches=self._or_sources(sketches), own=self.test,
         )  # fmt: skip
         return final
 
-    @staticmethod
-    def _system(name: str, how: str, outputs: Sequence[str], began: float, model: str) -> System:
-        return System(name, how, tuple(outputs), time.perf_counter() - began, model)
+    def _or_sources(self, answers: Sequence[str]) -> list[str]:
+        """An empty answer is no sketch; the source is then."""
+        return [answer or pair.source for answer, pair in zip(answers, self.test, strict=True)]

@@ -223,3 +223,26 @@ def test_the_command_without_a_model(tmp_path, capsys, monkeypatch):
     made = capsys.readouterr().out.strip()
     assert made.startswith("results/score/") and (tmp_path / made).is_file()
     assert read((tmp_path / made).parent).facts["scores"]["my system"]["J"]["value"] == 1
+
+
+def test_a_killed_run_goes_on_with_the_answers_that_it_has(tmp_path, tiny_llama):
+    """The second run finds the first answers; the rest it writes, and the numbers are those of one run."""
+    wanted = Wanted(train=TRAIN, shots=2, room=4)
+    whole = write_all(TEST, {}, wanted, tiny_llama, silent, keep=None)
+
+    class Killed(Exception):
+        pass
+
+    def kill(what, share):
+        if what == "few-shot prompt, similar pairs":
+            raise Killed
+
+    with pytest.raises(Killed):
+        write_all(TEST, {}, wanted, tiny_llama, kill, keep=tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(kept) == 2
+    again = write_all(TEST, {}, wanted, tiny_llama, silent, keep=tmp_path)
+    assert {name: s.outputs for name, s in again.systems.items()} == {
+        name: s.outputs for name, s in whole.systems.items()
+    }
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
