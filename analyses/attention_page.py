@@ -34,7 +34,7 @@ def attention_sections(facts: Facts) -> tuple[Section, ...]:
         sections.append(_change(facts))
     if facts.get("needle"):
         needles = {section.title: section for section in needle_sections(facts["needle"])}
-        titles = ("Lost in the middle?", "Does the needle dilute?")
+        titles = ("Lost in the middle?", "Which heads look at the needle", "Does the needle dilute?")
         sections += [_needle_mass(facts["needle"]), *(needles[title] for title in titles)]
     return tuple(sections)
 

@@ -61,12 +61,14 @@ def _side_claims(facts: Facts, name: str) -> list[str]:
         f"interval over {facts['prompts']} prompts; at {_length(facts, last)} by "
         f"{_interval(gain, -1, share=True)} of the questions."
     ]
-    slopes = side["odds_slope"]
-    if slopes:
+    if side["odds_slope"]:
+        slopes, where = side["odds_slope"], "over all depths"
+        if slopes["fixed"]:
+            slopes, where = slopes["fixed"], "with the needle at a fixed distance, right before the question,"
         claims.append(
-            f"In `{name}` the log-odds of the needle's weight change by {_interval(slopes['mean'])} nats for each "
-            f"unit of log n, averaged over {len(facts['layers']) * facts['heads']} heads; scores that do not depend "
-            f"on length give −1. {slopes['slower']} heads fall more slowly than that beyond their interval, "
+            f"In `{name}`, {where} the log-odds of the needle's weight change by {_interval(slopes['mean'])} nats "
+            f"a unit of log n, averaged over {len(facts['layers']) * facts['heads']} heads; scores that do not "
+            f"depend on length give −1. {slopes['slower']} heads fall more slowly than that beyond their interval, "
             f"{slopes['faster']} faster."
         )
     return claims
@@ -231,9 +233,15 @@ def _heads(facts: Facts) -> Section:
             (
                 name, best, f"layer {where[0]}, head {where[1]}", most,
                 None if margin is None else max(max(row) for row in margin["value"]),
-                _cell(side["sink_share"], None), statistics.fmean(_flat(side["value_mass"]["value"])),
+                _cell(side["sink_share"], None),
             )
         )  # fmt: skip
+    lengths = [
+        (name, _length(facts, length), *(_cell(side["by_length"][key], i) for key in
+                                         ("mass", "lift", "value_mass", "signal")))
+        for name, side in facts["sides"].items()
+        for i, length in enumerate(facts["lengths"])
+    ]  # fmt: skip
     return Section(
         "Which heads look at the needle",
         (
@@ -241,29 +249,43 @@ def _heads(facts: Facts) -> Section:
             "score is the share of the answer's tokens before which a head looks most at that very token of the "
             "needle; chance is one over the keys in sight. The margin over rivals is the log-mean-exp of the "
             "needle's scores less that of all rivals', in nats. The sink is the first four tokens.",
+            "Weight is not yet effect. The share of values is the needle's in the sum of weights times value norms. "
+            "The signal ratio is the length of what the needle's values add to a head's output over the length of "
+            "the whole output; it counts directions too, and may pass 1 where the rest points the other way.",
         ),
         figures=figures,
         tables=(
             TableSpec(
                 "Heads that do the most; the largest of many is partly chance. Sink heads: share with over .3 of "
-                "their weight on the sink. Share of values: the needle's in the sum of weights times value norms.",
+                "their weight on the sink.",
                 (
-                    "side", "largest lift", "head", "retrieval score", "margin over rivals (nats)", "sink heads",
-                    "share of values",
+                    "side",
+                    "largest lift",
+                    "head",
+                    "retrieval score",
+                    "margin over rivals (nats)",
+                    "sink heads",
                 ),
                 tuple(rows),
             ),
+            TableSpec(
+                f"The needle by length, mean over {len(facts['layers']) * facts['heads']} heads and all depths, with "
+                "intervals over prompts. Even attention has lift 1.",
+                ("side", "length", "weight", "lift", "share of values", "signal ratio"),
+                tuple(lengths),
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _slopes(facts: Facts) -> Section:
     text = (
         "If a head's scores do not depend on length, the log-odds of the needle's weight fall along log n with slope "
         "−1 (theorem 6.1 of arXiv 2602.15028, at finite n); 0 would be a weight that does not dilute. The needle is "
-        "the same at every length, so the slope is paired. The theory knows no places: at a fixed depth the needle "
+        "the same at every length, so the slope is paired. The theory knows no places: at most depths the needle "
         "also moves away from the question as the context grows, and a head that prefers what is near falls faster "
-        "than −1 for that reason alone.",
+        "than −1 for that reason alone. Behind all of the filler the needle stands right before the question at "
+        "every length; there its distance is fixed, and the slope is the theory's own.",
     )
     known = {name: side for name, side in facts["sides"].items() if side["odds_slope"]}
     if not known:
@@ -271,25 +293,36 @@ def _slopes(facts: Facts) -> Section:
             "Does the needle dilute?",
             (*text, "There is no slope: it takes two lengths, and layers that see the whole context."),
         )
-    figures = tuple(
-        _head_map(facts, f"slope-{number}", f"{name}: slope of the needle's log-odds along log n, over prompts and "
-                  "depths; white is −1, dilution.", side["odds_slope"]["value"], "nats per unit of log n", centre=-1)
-        for number, (name, side) in enumerate(known.items(), 1)
-    )  # fmt: skip
-    rows = [
-        (name, side["odds_slope"]["mean"], side["odds_slope"]["slower"], side["odds_slope"]["faster"])
-        for name, side in known.items()
-    ]
+    figures, rows, by_depth = [], [], []
+    for number, (name, side) in enumerate(known.items(), 1):
+        over = {"all depths": side["odds_slope"], "fixed distance": side["odds_slope"]["fixed"]}
+        kept = {where: slopes for where, slopes in over.items() if slopes}
+        where, slopes = list(kept.items())[-1]
+        figures.append(
+            _head_map(facts, f"slope-{number}", f"{name}, {where}: slope of the needle's log-odds along log n, mean "
+                      "over prompts; white is −1, dilution.", slopes["value"], "nats per unit of log n", centre=-1)
+        )  # fmt: skip
+        rows += [
+            (name, where, slopes["mean"], slopes["slower"], slopes["faster"])
+            for where, slopes in kept.items()
+        ]
+        means = side["odds_slope"]["by_depth"]
+        by_depth += [(name, percent(depth), _cell(means, i)) for i, depth in enumerate(facts["depths"])]
     return Section(
         "Does the needle dilute?",
         text,
-        figures=figures,
+        figures=tuple(figures),
         tables=(
             TableSpec(
                 "Mean slope over heads, and heads whose own 95 % interval lies above or below −1; of "
                 f"{len(facts['layers']) * facts['heads']} heads some 5 % would by chance.",
-                ("side", "mean slope", "heads that dilute more slowly", "heads that dilute faster"),
+                ("side", "needle", "mean slope", "heads that dilute more slowly", "heads that dilute faster"),
                 tuple(rows),
+            ),
+            TableSpec(
+                "Mean slope over heads by depth.",
+                ("side", "filler before the needle", "mean slope"),
+                tuple(by_depth),
             ),
         ),
     )
@@ -380,7 +413,3 @@ def _beyond(facts: Facts) -> str:
     if facts["unit"] != "tokens" or facts["lengths"][-1] <= facts["trained_length"]:
         return ""
     return f" Lengths above {digits(facts['trained_length'])} tokens are beyond those that the model states."
-
-
-def _flat(values: Sequence[Any]) -> list[float]:
-    return [one for value in values for one in (_flat(value) if isinstance(value, list) else [value])]

@@ -264,6 +264,15 @@ def _attention_facts(grid: Grid, request: NeedleRequest) -> dict[str, Any]:
         "lift": mean_over_prompts(lifts.mean(axis=(-2, -1))).record(),
         "head_lift": mean_over_prompts(lifts.mean(axis=(1, 2))).record(),
         "value_mass": mean_over_prompts(grid.numbers("value_mass").mean(axis=(-2, -1))).record(),
+        "signal": mean_over_prompts(grid.numbers("signal").mean(axis=(-2, -1))).record(),
+        "by_length": {
+            name: mean_over_prompts(values.mean(axis=(2, 3, 4))).record()
+            for name, values in (
+                ("mass", mass),
+                ("lift", lifts),
+                *((key, grid.numbers(key)) for key in ("value_mass", "signal")),
+            )
+        },
         "sink": mean_over_prompts(sink.mean(axis=(2, 4))).record(),
         "sink_share": mean_over_prompts(sink_share(sink.mean(axis=(1, 2))).mean(axis=-1)).record(),
         "retrieved": retrieved,
@@ -273,17 +282,30 @@ def _attention_facts(grid: Grid, request: NeedleRequest) -> dict[str, Any]:
 
 
 def _slopes(grid: Grid, request: NeedleRequest) -> dict[str, Any] | None:
-    """Slope of each head's log-odds over lengths, averaged over depths; None in a window, or with one length."""
+    """Slopes of each head's log-odds over lengths; None in a window, or with one length.
+
+    Heads are counted by their mean over depths, and again (``fixed``) at the one depth at which the needle keeps its
+    distance: the last, where the question comes after it.
+    """
     odds = grid.numbers("log_odds")
     if len(request.lengths) < LEAST_LENGTHS or not np.isfinite(odds).all():
         return None
     seen = (np.moveaxis(grid.numbers(name), 1, -1)[..., None, :] for name in ("visible", "needle_keys"))
-    slopes = odds_slope(*seen, np.moveaxis(odds, 1, -1)).mean(axis=1)  # (prompt, layer, head)
+    slopes = odds_slope(*seen, np.moveaxis(odds, 1, -1))  # (prompt, depth, layer, head)
+    still = request.depths[-1] == 1 and request.question is Place.last
+    return {
+        **_against_theory(slopes.mean(axis=1)),
+        "by_depth": mean_over_prompts(slopes.mean(axis=(-2, -1))).record(),
+        "fixed": _against_theory(slopes[:, -1]) if still else None,
+    }
+
+
+def _against_theory(slopes: Array) -> dict[str, Any]:
+    """Slopes (prompt, layer, head), and how many heads lie surely on either side of -1."""
     mean = mean_over_prompts(slopes)
     return {
         **mean.record(),
         "mean": mean_over_prompts(slopes.mean(axis=(-2, -1))).record(),
-        "diluting": int(np.sum(mean.high < 0)),
         "faster": int(np.sum(mean.high < -1)),
         "slower": int(np.sum(mean.low > -1)),
     }

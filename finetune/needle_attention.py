@@ -34,6 +34,7 @@ class NeedleAttention:
         mass: weight on the needles.
         log_odds: log(mass / rest), nats; minus infinity where a window hides the needles.
         value_mass: share of the needles in the sum of weights times value norms.
+        signal: length of what the needles add to the head's output over that of the whole output, |o_R| / |o|.
         rivals: weight on rivals; None where there are none.
         sink: weight on the first tokens.
         entropy: over keys that are no sink, nats.
@@ -48,6 +49,7 @@ class NeedleAttention:
     mass: Array
     log_odds: Array
     value_mass: Array
+    signal: Array
     rivals: Array | None
     sink: Array
     entropy: Array
@@ -85,7 +87,7 @@ def needle_attention(
     last = len(asked) - 1
     rows = Rows.at(range(last, last + len(answer)))
     ids = torch.tensor([asked + answer[:-1]], device=next(model.parameters()).device)
-    measure = Measure(top=1, subsets=0, buckets=1)
+    measure = Measure(top=1, subsets=0, buckets=1, closer=True)
     with evaluating(model), AttentionProbe(model, rows=rows, spans=marked, measure=measure) as probe:
         model(input_ids=ids, use_cache=False)
     found = probe.answer()
@@ -98,6 +100,9 @@ def needle_attention(
         mass=at_last("needle.mass"),
         log_odds=at_last("needle.log_odds"),
         value_mass=at_last("needle.value_mass"),
+        signal=np.stack([
+            layer.closer.signal[0, :, 0, sorted(layer.groups).index("needle")] for layer in found.layers
+        ]),
         rivals=at_last("rivals.mass") if rivals else None,
         sink=at_last("sink.mass"),
         entropy=at_last("sink.entropy_outside"),

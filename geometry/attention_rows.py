@@ -73,6 +73,9 @@ class CloserAttention:
         block_map: (B, H, n, n), mean mass from the chosen rows in a block to the keys in a block, for n
             equal blocks over the context; lines add to 1, or are 0 where no chosen row lies in the block.
         block_rows: (n,), how many chosen rows lie in each block.
+        signal: (B, H, R, G), |o_R| / |o| of each group R in alphabetical order: the length of what the group adds to
+            the head's output, sum over it of weights times values, over that of the whole output. It passes 1 where
+            the rest points against it; NaN where values are not known.
     """
 
     received: NDArray[np.float32]
@@ -81,6 +84,7 @@ class CloserAttention:
     gaps: NDArray[np.int32]
     block_map: NDArray[np.float32]
     block_rows: NDArray[np.int32]
+    signal: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

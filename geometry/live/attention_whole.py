@@ -47,6 +47,7 @@ def closer(call: Call, plan: Plan, rows: NDArray[np.int64]) -> CloserAttention:
     seen_by = np.zeros((b, length), np.int32)
     nucleus, gaps = np.zeros((b, h, len(rows)), np.int32), np.zeros((b, h, len(rows), len(GAPS)), np.int32)
     pooled = np.zeros((b, h, blocks, blocks))
+    signal = np.zeros((b, h, len(rows), len(plan.members)), np.float32)
     local = torch.from_numpy(rows - call.sight.first_query).to(call.query.device)
     for item, heads, chosen in row_chunks(call, local):
         s, seen = call.logits(item, heads, chosen, 0, call.n_keys)
@@ -60,13 +61,14 @@ def closer(call: Call, plan: Plan, rows: NDArray[np.int64]) -> CloserAttention:
         below = s.amax(dim=-1, keepdim=True) - s
         for i, gap in enumerate(GAPS):
             gaps[item][own, at, i] = ((below <= gap) & seen).sum(dim=-1).flatten(0, 1).cpu().numpy()
+        signal[item][own, at] = _signal(call, plan, item, heads, p)
         by_key = (p @ key_blocks).double().flatten(0, 1).cpu().numpy()
         pooled[item, own] += np.einsum("hrk,rq->hqk", by_key, _indicator(block_of[rows[at]], blocks).numpy())
     received /= np.maximum(seen_by, 1)[:, None]
     counts = np.bincount(block_of[rows], minlength=blocks).astype(np.int32)
     pooled /= np.maximum(counts, 1)[:, None]
     return CloserAttention(
-        received.astype(np.float32), seen_by, nucleus, gaps, pooled.astype(np.float32), counts
+        received.astype(np.float32), seen_by, nucleus, gaps, pooled.astype(np.float32), counts, signal
     )
 
 
@@ -93,7 +95,23 @@ def joined(parts: list[CloserAttention]) -> CloserAttention:
         np.concatenate([part.gaps for part in parts], axis=2),
         pooled.astype(np.float32),
         counts.sum(axis=0),
+        np.concatenate([part.signal for part in parts], axis=2),
     )
+
+
+def _signal(call: Call, plan: Plan, item: int, heads: slice, p: Tensor) -> NDArray[np.float32]:
+    """(h * g, R, G) share of each group in the length of the output; weights are (h, g, R, K)."""
+    values = call.value[item, heads].float()[:, None]
+    keys = np.arange(call.sight.first_key, call.sight.first_key + call.n_keys)
+    segment = np.searchsorted(plan.cuts, keys, side="right") - 1
+    whole = torch.linalg.vector_norm(p @ values, dim=-1)
+    found = []
+    for _, members in sorted(plan.members.items()):
+        inside = torch.from_numpy(np.flatnonzero(members[item][segment])).to(p.device)
+        part = torch.linalg.vector_norm(p[..., inside] @ values[..., inside, :], dim=-1)
+        found.append(torch.where(whole > 0, part / whole.clamp_min(torch.finfo(whole.dtype).tiny), 0 * part))
+    whole = torch.stack(found, dim=-1) if found else whole.new_zeros(*whole.shape, 0)
+    return whole.flatten(0, 1).cpu().numpy()
 
 
 def _longer(array: NDArray[np.float32], length: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from analyses.needle_page import needle_claims, needle_sections
 from analyses.needle_run import NeedleRequest, needle_facts
 from finetune.asked import Reply
 from finetune.needle_attention import NeedleAttention
+from finetune.needle_layout import Place
 from geometry.checks import DataError
 
 LAYERS, HEADS = 2, 3
@@ -20,8 +21,8 @@ LAYERS, HEADS = 2, 3
 class Reader:
     """A model that finds a needle at the ends of a context alone, and one of whose heads looks at it."""
 
-    def __init__(self, at=(0.0, 1.0), gain=0.0, slope=-1.0):
-        self.at, self.gain, self.slope = at, gain, slope
+    def __init__(self, at=(0.0, 1.0), gain=0.0, slope=-1.0, near=0.0):
+        self.at, self.gain, self.slope, self.near = at, gain, slope, near
 
     def reply(self, prompt, options, write):
         answer = options[0].split(" and ")[0]
@@ -37,12 +38,14 @@ class Reader:
         noise = np.random.default_rng(len(question.prompt)).normal(0, 0.01, (LAYERS, HEADS))
         odds = 2.0 + self.slope * np.log(n - 10) + noise
         odds[1, 2] += self.gain
+        odds -= self.near * np.log(n - question.spans["needle"][0][0] / 4)
         mass = 1 / (1 + np.exp(-odds))
         one = np.ones((LAYERS, HEADS))
         return NeedleAttention(
             mass,
             odds,
             mass,
+            mass / 2,
             None,
             0.5 * one,
             one,
@@ -95,6 +98,29 @@ def test_the_slope_of_log_odds_is_the_one_that_was_put_in(slope, simulated, tiny
     assert np.allclose(found["value"], slope, atol=0.02)
     assert found["slower"] == (LAYERS * HEADS if slope == 0.0 else found["slower"])
     assert found["slower"] + found["faster"] <= LAYERS * HEADS
+
+
+def test_a_head_that_prefers_what_is_near_dilutes_as_the_theory_says_at_a_fixed_distance(
+    simulated, tiny_tokenizer
+):
+    facts = report.plain(asked(tiny_tokenizer, Reader(near=0.5)))
+    slopes = facts["sides"]["base"]["odds_slope"]
+    assert np.allclose(slopes["fixed"]["value"], -1.0, atol=0.05)
+    assert slopes["by_depth"]["value"] == pytest.approx([-1.5, -1.5, -1.0], abs=0.05)
+    assert np.max(slopes["mean"]["high"]) < -1.2
+    assert any("at a fixed distance" in claim for claim in needle_claims(facts))
+    first = asked(tiny_tokenizer, Reader(near=0.5), question=Place.first)["sides"]["base"]["odds_slope"]
+    assert first["fixed"] is None, "the question before the context: no depth keeps the distance"
+
+
+def test_weight_values_and_signal_stand_by_length(simulated, tiny_tokenizer):
+    side = asked(tiny_tokenizer, Reader())["sides"]["base"]
+    for name in ("mass", "lift", "value_mass", "signal"):
+        assert len(side["by_length"][name]["value"]) == 2, name
+    assert side["by_length"]["signal"]["value"] == pytest.approx([
+        m / 2 for m in side["by_length"]["mass"]["value"]
+    ])
+    assert side["by_length"]["mass"]["value"][0] > side["by_length"]["mass"]["value"][1]
 
 
 def test_the_head_that_an_adapter_changed_is_picked_and_no_other(simulated, tiny_tokenizer):

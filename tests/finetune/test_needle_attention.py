@@ -10,6 +10,7 @@ from finetune.needle_attention import needle_attention
 from finetune.needle_layout import Arrangement, lay_out, token_ranges
 from finetune.needle_tasks import haystack, key_values, rivals
 from finetune.prompts import completion, token_spans
+from geometry.live.attention_calls import attention_calls
 
 
 def eager(loaded, question):
@@ -19,6 +20,14 @@ def eager(loaded, question):
     with torch.no_grad():
         found = model(input_ids=torch.tensor([asked + answer[:-1]]), output_attentions=True).attentions
     return torch.stack(found)[:, 0].double().numpy(), len(asked), answer  # (L, H, T, T)
+
+
+def calls_of(loaded, question):
+    asked, answer = token_spans(loaded.tokenizer, question.prompt, completion(question.answer))
+    calls = []
+    with torch.inference_mode(), attention_calls(loaded.model, calls.append):
+        loaded.model(torch.tensor([asked + answer[:-1]]), use_cache=False)
+    return calls
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "neox"])
@@ -40,6 +49,15 @@ def test_masses_are_those_of_the_model_s_own_weights(architecture, fresh):
     assert (found.needle_keys == sum(b - a for a, b in spans["needle"])).all()
     assert (found.rival_keys == sum(b - a for a, b in spans["rivals"])).all()
     assert found.layers == (0, 1, 2)
+    ranges = np.concatenate([np.arange(a, b) for a, b in spans["needle"]])
+    for layer, call in enumerate(calls_of(loaded, question)):
+        p, v = (
+            weights[layer, :, n - 1 : n],
+            call.value[0].double().repeat_interleave(call.group, dim=0).numpy(),
+        )
+        part, whole = p[..., ranges] @ v[:, ranges], p @ v
+        norms = [np.linalg.norm(o[:, 0], axis=-1) for o in (part, whole)]
+        np.testing.assert_allclose(found.signal[layer], norms[0] / norms[1], rtol=1e-3)
 
 
 def test_a_head_retrieves_where_it_looks_most_at_the_token_that_comes_next(tiny_llama):

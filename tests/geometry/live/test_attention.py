@@ -143,6 +143,20 @@ def test_what_needs_whole_rows(llama, ids):
         )
 
 
+def test_the_signal_of_a_group_is_its_part_of_the_output(llama, ids):
+    calls = []
+    with torch.inference_mode(), attention_calls(llama, calls.append):
+        llama(ids, use_cache=False)
+    layers = read(llama, ids, spans={"all": (0, T), "n": (30, 41)}).layers
+    for layer, call, s in zip(layers, calls, logits_of(llama, ids), strict=True):
+        p, v = weights_of(s), call.value.double().repeat_interleave(2, dim=1).numpy()
+        whole, part = np.linalg.norm(p @ v, axis=-1), np.linalg.norm(p[..., 30:41] @ v[:, :, 30:41], axis=-1)
+        assert sorted(layer.groups) == ["all", "n", "sink"]
+        np.testing.assert_allclose(layer.closer.signal[..., 0], 1, atol=1e-5)
+        np.testing.assert_allclose(layer.closer.signal[..., 1], part / whole, atol=1e-5, rtol=1e-4)
+        assert (layer.closer.signal[:, :, :30, 1] == 0).all(), "rows before the span see nothing of it"
+
+
 def test_masses_add_up_and_the_chain_rule_holds(llama, ids):
     for layer in read(llama, ids).layers:
         for parts in (layer.positions, layer.distances):
