@@ -1,15 +1,20 @@
-"""The page: one HTML file that needs no network, no script and no other file."""
+"""The page: one HTML file that needs no network and no other file, and says everything without its script."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from analyses.digits import decimals, digits, measured
+from analyses.figure_tables import TABLES, as_csv, heat_cells
 from analyses.plots import inline
 
 if TYPE_CHECKING:
@@ -24,7 +29,8 @@ def page(report: Report, vectors: Mapping[str, str]) -> str:
         vectors: figure name -> SVG text.
 
     Returns:
-        A whole document. Everything that came from data is escaped.
+        A whole document. Everything that came from data is escaped; and were it not, the page's own policy lets the
+        browser run no script but ours and fetch nothing.
     """
     environment = Environment(
         loader=PackageLoader("analyses"),
@@ -34,11 +40,15 @@ def page(report: Report, vectors: Mapping[str, str]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"code": code, "slug": slug, "entry": entry}
+    script = PackageLoader("analyses").get_source(environment, "report.js")[0]
     return environment.get_template("report.html.j2").render(
         report=report,
+        script=Markup(script),
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         drawing=lambda figure: drawing(figure, vectors[figure.name]),
         numeric=numeric,
         cells=cells,
+        csv_link=csv_link,
         manifest=list(flat(report.manifest)),
     )
 
@@ -46,8 +56,15 @@ def page(report: Report, vectors: Mapping[str, str]) -> str:
 def drawing(figure: FigureSpec, vector: str) -> Markup:
     """Give the figure as an inline SVG that a screen reader announces with its alternative text."""
     body = inline(vector, figure.name)
+    if figure.plot in {"heat", "threshold_map"}:
+        body = _with_values(body, figure)
     label = escape(alternative(figure))
     return Markup(body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def csv_link(figure: FigureSpec) -> str:
+    """Give the figure's numbers as the address of a file to save, which is inside the page itself."""
+    return f"data:text/csv;charset=utf-8,{quote(as_csv(figure), safe=',-.')}"
 
 
 def alternative(figure: FigureSpec) -> str:
@@ -75,19 +92,21 @@ def alternative(figure: FigureSpec) -> str:
     }
     label = figure.data.get("y_label") or figure.data.get("label")
     head = f"{kinds[figure.plot]}, {label}" if label else kinds[figure.plot]
-    ranges = [f"{name} from {digits(min(v))} to {digits(max(v))}" for name, v in _series(figure) if v]
+    ranges = [f"{name} from {digits(min(v))} to {digits(max(v))}" for name, v in _ranges(figure).items()]
     return f"{head}: {'; '.join(ranges)}." if ranges else f"{head}."
 
 
-def cells(table: TableSpec) -> list[list[tuple[str, tuple[str, ...]]]]:
-    """Write the cells of a table: what is read first, and the lines of small print under it.
+def cells(table: TableSpec) -> list[list[tuple[str, tuple[str, ...], float | None]]]:
+    """Write the cells of a table: what is read first, the lines of small print under it, and what it sorts by.
 
     Numbers of one column get the same digits after the point, where their sizes allow it.
     """
     columns = []
     for column in zip(*table.rows, strict=True):
-        places = decimals([value.get("value") if isinstance(value, Mapping) else value for value in column])
-        columns.append([_cell(value, places) for value in column])
+        plain = [value.get("value") if isinstance(value, Mapping) else value for value in column]
+        places = decimals(plain)
+        written = [_cell(value, places) for value in column]
+        columns.append([(*cell, _number(value)) for cell, value in zip(written, plain, strict=True)])
     return [list(row) for row in zip(*columns, strict=True)]
 
 
@@ -148,6 +167,31 @@ def _cell(value: object, places: int | None) -> tuple[str, tuple[str, ...]]:
     return digits(value, places=places), ()
 
 
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _with_values(body: str, figure: FigureSpec) -> str:
+    """Let every cell of a heat map say what it is when the pointer rests on it.
+
+    Matplotlib writes one path a cell, row by row; a large map is one picture instead, and stays as it is.
+    """
+    mesh = re.search(rf'<g id="{figure.name}-QuadMesh_1">.*?</g>', body, flags=re.DOTALL)
+    named = [
+        escape(f"{cell['row']}, {cell['column']}: {digits(cell['value'])}")
+        for cell in heat_cells(figure.data)
+    ]
+    if mesh is None or mesh.group().count("<path") != len(named):
+        return body
+    label = iter(named)
+    told = re.sub(
+        r"(<path[^>]*?)/>",
+        lambda found: f"{found.group(1)}><title>{next(label)}</title></path>",
+        mesh.group(),
+    )
+    return body[: mesh.start()] + told + body[mesh.end() :]
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, Mapping) and "marked" in value)
 
@@ -157,30 +201,18 @@ def _marked(stretches: Iterable[tuple[str, bool]]) -> Markup:
     return Markup("").join(Markup("<ins>{}</ins>").format(text) if new else text for text, new in stretches)
 
 
-def _series(figure: FigureSpec) -> list[tuple[str, list[float]]]:
-    data = figure.data
-    if figure.plot == "loss_curve":
-        named = [(name, data[name]["y"]) for name in ("train", "validation") if data.get(name)]
-    elif figure.plot in {"heat", "threshold_map"}:
-        named = [("values", [value for row in data["values"] for value in row])]
-    elif figure.plot == "blocks":
-        named = [(panel["title"], [x for row in panel["values"] for x in row]) for panel in data["panels"]]
-    elif figure.plot == "places":
-        named = [("degrees north", [row[0] for row in data["true"]])]
-    elif figure.plot == "manifold":
-        named = [
-            (f"{panel['title']}, {axis}", [row[i] for row in panel["points"]])
-            for panel in data["panels"]
-            for i, axis in enumerate(data["axes"])
-        ]
-    elif figure.plot == "forest":
-        named = [(panel["title"], panel["values"]) for panel in data["panels"]]
-    elif figure.plot in {"spectra", "curves"}:
-        named = [
-            (f"{panel.get('title', '')} {one['name']}".strip(), one["values"])
-            for panel in data["panels"]
-            for one in panel["series"]
-        ]
-    else:
-        named = [(one["name"], one["values"]) for one in data["series"]]
-    return [(name, [float(value) for value in values if value is not None]) for name, values in named]
+def _ranges(figure: FigureSpec) -> dict[str, list[float]]:
+    """Collect what each series holds, in the order of the figure."""
+    found: dict[str, list[float]] = {}
+    for row in TABLES[figure.plot](figure.data):
+        name = " ".join(str(row[key]) for key in ("panel", "series") if row.get(key))
+        points = {name or "values": row["value"]} if "value" in row else _places(name, row)
+        for key, value in points.items():
+            if value is not None:
+                found.setdefault(key, []).append(float(value))
+    return found
+
+
+def _places(name: str, row: Mapping[str, Any]) -> dict[str, float]:
+    """Name the coordinates of an item that has a place and no value."""
+    return {f"{name}, {axis}".removeprefix(", "): x for axis, x in row.items() if isinstance(x, float)}
