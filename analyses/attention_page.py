@@ -6,6 +6,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from analyses.attention_moved_page import moved_claim, moved_section
 from analyses.digits import digits
 from analyses.needle_page import filler_said, needle_claims, needle_sections
 from analyses.report import FigureSpec, Section, TableSpec
@@ -24,6 +25,8 @@ def attention_claims(facts: Facts) -> tuple[str, ...]:
     claims = [claim for name in facts["sides"] for claim in _side_claims(facts, name)]
     if facts["change"]:
         claims.append(_change_claim(facts))
+    if facts.get("moved"):
+        claims.append(moved_claim(facts["moved"]))
     return (*claims, *(needle_claims(facts["needle"]) if facts.get("needle") else ()))
 
 
@@ -32,6 +35,8 @@ def attention_sections(facts: Facts) -> tuple[Section, ...]:
     sections = [_by_position(facts), _slopes(facts), _focus(facts), _distances(facts), _sinks(facts)]
     if facts["change"]:
         sections.append(_change(facts))
+    if facts.get("moved"):
+        sections.append(moved_section(facts["moved"], _bucket_names(facts["moved"]["distance_edges"])))
     if facts.get("needle"):
         needles = {section.title: section for section in needle_sections(facts["needle"])}
         titles = ("Lost in the middle?", "Which heads look at the needle", "Does the needle dilute?")
@@ -207,11 +212,7 @@ def _band_names(edges: Sequence[int]) -> list[str]:
 
 
 def _distances(facts: Facts) -> Section:
-    edges = facts["distance_edges"]
-    names = [
-        digits(edge) if i + 1 < len(edges) and edges[i + 1] == edge + 1 else f"{digits(edge)}+"
-        for i, edge in enumerate(edges)
-    ]
+    names = _bucket_names(facts["distance_edges"])
     figures = tuple(
         FigureSpec(
             f"distances-{number}",
@@ -231,6 +232,13 @@ def _distances(facts: Facts) -> Section:
         for number, (name, side) in enumerate(facts["sides"].items(), 1)
     )
     return Section("How far back", ("The sink lies in the farthest bucket of these rows.",), figures=figures)
+
+
+def _bucket_names(edges: Sequence[int]) -> list[str]:
+    return [
+        digits(edge) if i + 1 < len(edges) and edges[i + 1] == edge + 1 else f"{digits(edge)}+"
+        for i, edge in enumerate(edges)
+    ]
 
 
 def _sinks(facts: Facts) -> Section:

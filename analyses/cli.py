@@ -950,6 +950,9 @@ def attention(
     adapter: Annotated[
         Path | None, typer.Option(help="PEFT folder, to compare with.", show_default=False)
     ] = None,
+    random_adapters: Annotated[
+        int, typer.Option(help="Random adapters beside the adapter, the floor of what it moves.", min=0)
+    ] = 8,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/attention/<run id>.")
@@ -967,7 +970,8 @@ def attention(
     from analyses import jobs, long_context_jobs
 
     jobs.require_room(out, "attention")
-    reading = long_context_jobs.Reading(text, options.context_lengths(length, lengths), prompts, seed)
+    wanted = options.context_lengths(length, lengths)
+    reading = long_context_jobs.Reading(text, wanted, prompts, seed, random_adapters)
     loaded = options.load(model, dtype=dtype, device=device, revision=revision)
     options.show_page(long_context_jobs.attention(loaded, adapter, reading, out), as_json=json)
 

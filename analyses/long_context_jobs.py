@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from analyses.needle_run import NeedleRequest
+    from finetune.attention_passages import Passage
     from finetune.needle_layout import Case
     from finetune.needle_tasks import FillerOf
     from geometry.live.models import Loaded
@@ -237,13 +238,15 @@ class Reading:
         text: corpus of the passages.
         lengths: tokens, ascending.
         prompts: passages, and questions with a needle.
-        seed: of needles and sign flips.
+        seed: of needles, sign flips and random adapters.
+        n_random: random adapters beside an adapter.
     """
 
     text: Path
     lengths: tuple[int, ...]
     prompts: int = 12
     seed: int = 0
+    n_random: int = 8
 
 
 def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path | None) -> Path:
@@ -273,6 +276,7 @@ def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path 
         facts = attention_facts(
             lambda: sides(loaded, adapter), found, reading.lengths, seed=reading.seed, progress=show
         )
+    facts["moved"] = None if adapter is None else _moved(loaded, adapter, found, reading)
     request = NeedleRequest(
         cases(told), reading.lengths, (0.0, 0.25, 0.5, 0.75, 1.0), write=0, seed=reading.seed
     )
@@ -285,6 +289,7 @@ def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path 
         "lengths": list(reading.lengths),
         "prompts": reading.prompts,
         "seed": reading.seed,
+        "random_adapters": 0 if adapter is None else facts["moved"]["random"],
     }
     files = {"text": reading.text} if reading.text.is_file() else {}
     made = manifest(files=files, device=str(loaded.device), **identity)
@@ -302,6 +307,17 @@ def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path 
         manifest=made,
     )
     return write(report, place(out, "attention", identity, made["files"]))
+
+
+def _moved(loaded: Loaded, adapter: Path, found: Sequence[Passage], reading: Reading) -> dict[str, Any]:
+    from analyses.attention_moved import moved_facts
+    from finetune.adapter import attach
+
+    rng = np.random.default_rng(reading.seed)
+    with attach(loaded, adapter) as attached, watched("comparing attention") as show:
+        return moved_facts(
+            attached, found, reading.lengths[-1], n_random=reading.n_random, rng=rng, progress=show
+        )
 
 
 @dataclass(frozen=True)

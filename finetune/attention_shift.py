@@ -17,20 +17,23 @@ from typing import TYPE_CHECKING
 import torch
 
 from finetune.adapter import ADAPTER, BASE, forward_together
+from finetune.attention_passages import LAST_ROWS
 from geometry.dispersion import distance_edges
 from geometry.live.anatomy import unwrapped
 from geometry.live.attention_calls import attention_calls
 from geometry.live.attention_pairs import LayerShift, shift_between
 from geometry.live.attention_request import Rows
-from geometry.live.capture import model_inputs
+from geometry.live.capture import Batch, model_inputs
 
 if TYPE_CHECKING:
     from finetune.adapter import Attached
+    from finetune.attention_passages import Passage
     from geometry.live.attention_calls import Call
-    from geometry.live.capture import Batch
 
 
-def attention_shift(attached: Attached, batch: Batch, *, rows: Rows | None = None) -> tuple[LayerShift, ...]:
+def attention_shift(
+    attached: Attached, batch: Batch, *, rows: Rows | None = None, name: str = ADAPTER
+) -> tuple[LayerShift, ...]:
     """Compare the attention of an adapted model with that of its base.
 
     Args:
@@ -38,6 +41,7 @@ def attention_shift(attached: Attached, batch: Batch, *, rows: Rows | None = Non
         batch: texts, from token 0 on.
         rows: which queries; by default 256 spaced logarithmically and the last 64. Rows of padding are
             compared as well: ``visible`` and the batch's mask tell them.
+        name: which adapter on the model; another than the attached one must be one that peft can mix.
 
     Returns:
         One for each attention module, in the order of the model.
@@ -59,8 +63,9 @@ def attention_shift(attached: Attached, batch: Batch, *, rows: Rows | None = Non
             found.append(shift_between(call, call, chosen, edges, stacked=True))
 
         with torch.inference_mode(), attention_calls(attached.model, receive):
-            forward_together(attached.model, inputs, (BASE, ADAPTER), **lean)
+            forward_together(attached.model, inputs, (BASE, name), **lean)
         return tuple(found)
+    assert name == ADAPTER, f"{name}: random adapters are made of LoRA alone"
     # modules trained whole cannot be mixed: queries and keys of the base are kept, linear in the tokens
     kept: dict[str, Call] = {}
     model = attached.model
@@ -74,3 +79,22 @@ def attention_shift(attached: Attached, batch: Batch, *, rows: Rows | None = Non
     with torch.inference_mode(), attention_calls(model, receive_adapted):
         model(**inputs, **lean)
     return tuple(found)
+
+
+def passage_shift(
+    attached: Attached, passage: Passage, length: int, *, name: str = ADAPTER
+) -> tuple[LayerShift, ...]:
+    """Compare the attention of a passage's last rows, see :func:`attention_shift`.
+
+    Args:
+        attached: the attached adapter.
+        passage: as long as the length at least.
+        length: tokens of the context.
+        name: which adapter on the model.
+
+    Returns:
+        One for each attention module; B is 1 and R is :data:`finetune.attention_passages.LAST_ROWS` at most.
+    """
+    ids = torch.tensor([passage.ending(length)])
+    batch = Batch(ids, torch.ones_like(ids), torch.arange(length)[None], torch.zeros(1, dtype=torch.long))
+    return attention_shift(attached, batch, rows=Rows.last(min(LAST_ROWS, length)), name=name)

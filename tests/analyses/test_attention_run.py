@@ -14,6 +14,7 @@ from geometry.attention_rows import AttentionAnswer, GroupAttention, LayerAttent
 from geometry.checks import DataError
 from geometry.dispersion import distance_edges
 from geometry.live.attention_request import Rows
+from tests.finetune.test_adapter import save_adapter
 
 FOCUSED, EVEN = 8.0, 1.0
 
@@ -135,6 +136,20 @@ def test_the_command_writes_a_page(tiny_folder, tmp_path, capsys):
     read = report.read(out)
     assert read.facts["needle"]["lengths"] == [200, 400]
     assert {figure.plot for figure in read.figures} == {"heat", "curves", "by_layer"}
+
+
+def test_the_page_of_an_adapter_says_how_far_each_head_moves(tiny_folder, tiny_llama, tmp_path):
+    text = tmp_path / "text.jsonl"
+    line = json.dumps({"text": "The ship came home in the morning with a cargo of oranges and salt. " * 12})
+    text.write_text(f"{line}\n" * 4)
+    folder = save_adapter(tmp_path / "adapter", tiny_llama, targets=["q_proj", "v_proj"])
+    words = ["--model", str(tiny_folder), "--adapter", str(folder), "--text", str(text), "--length", "200"]
+    out = tmp_path / "page"
+    assert run(["attention", *words, "--prompts", "2", "--random-adapters", "2", "--out", str(out)]) == 0
+    read = report.read(out)
+    assert read.facts["moved"]["random"] == 2
+    assert "How far the adapter moves each head" in [section.title for section in read.sections]
+    assert any("Hellinger" in claim for claim in read.claims)
 
 
 @pytest.mark.parametrize(
