@@ -170,6 +170,7 @@ def by_layer(data: Data) -> Figure:
         _layer_axis(axes, data["layers"], data.get("x_label", "layer"))
         if own:
             axes.set_title(series[group[0]]["name"], loc="left")
+            axes.tick_params(axis="x", labelsize=7)
     marks.value_limits(grid[0], data.get("y_limits"))
     for axes in grid[::columns]:
         marks.value_label(axes, data["y_label"])

@@ -32,14 +32,25 @@ def closeup_section(concept: Facts) -> Section:
     sides = {"corpus": concept["laid"], "model": close["manifold"]}
     figures = [
         *manifolds(concept, sides), _blocks(concept), _spectrum(concept), _modes(concept),
-        *_ranks(concept), *_map(concept),
+        *read_off(concept, close["probes"], "model"),
     ]  # fmt: skip
     return Section(
         f"{title_of(name)} in the model, closely",
         tuple(text),
         figures=tuple(one for one in figures if one),
-        tables=(_probe_table(concept), _matched_table(concept)),
+        tables=(probe_table(close["probes"]), _matched_table(concept)),
     )
+
+
+def read_off(concept: Facts, probes: Facts, side: str) -> list[FigureSpec]:
+    """What probes read off a cloud: error by rank beside the prediction, and of places a map.
+
+    Args:
+        concept: its facts.
+        probes: of :func:`analyses.symmetry_closeup.closeup`.
+        side: what was probed, ``model`` or ``word vectors``.
+    """
+    return [*_ranks(concept, probes, side), *_map(concept, probes, side)]
 
 
 def _link(link: Facts) -> str:
@@ -176,21 +187,21 @@ def _modes(concept: Facts) -> FigureSpec:
     )
 
 
-def _ranks(concept: Facts) -> list[FigureSpec]:
+def _ranks(concept: Facts, probes: Facts, side: str) -> list[FigureSpec]:
     figures = []
-    for at, (folds, found) in enumerate(concept["model"]["closeup"]["probes"].items()):
+    for at, (folds, found) in enumerate(probes.items()):
         if len(found["ranks"]) < 2:
             continue
         figures.append(
             FigureSpec(
-                figure_name(concept["name"], f"ranks-{at + 1}"),
+                figure_name(concept["name"], f"{side}-ranks-{at + 1}"),
                 "by_layer",
                 f"Held-out error of least squares on the leading components, {folds}, by their number, beside what "
                 "the fitted kernel predicts without noise (solved numerically) and probes for shuffled places.",
                 {
                     "layers": found["ranks"],
                     "series": [
-                        {"name": "model", "values": found["by_rank"]},
+                        {"name": side, "values": found["by_rank"]},
                         {"name": "kernel, predicted", "values": found["predicted"]},
                     ],
                     "x_label": "components",
@@ -204,23 +215,24 @@ def _ranks(concept: Facts) -> list[FigureSpec]:
     return figures
 
 
-def _map(concept: Facts) -> list[FigureSpec]:
-    found = concept["model"]["closeup"]["probes"]["random folds"]
+def _map(concept: Facts, probes: Facts, side: str) -> list[FigureSpec]:
+    found = probes["random folds"]
     if "decoded" not in found or concept["places"] is None:
         return []
     km = found["units"]["km"]
     items = concept["corpus"]["items"]
     return [
         FigureSpec(
-            figure_name(concept["name"], "map"),
+            figure_name(concept["name"], f"{side}-map"),
             "places",
-            f"Where probes put {len(items)} items of `{concept['name']}`, each left out of its own probe. Median "
-            f"error {digits(km['value'], places=0)} km; for shuffled places {digits(km['null']['low'], places=0)} to "
-            f"{digits(km['null']['high'], places=0)} km.",
+            f"Where probes of the {side} put {len(items)} items of `{concept['name']}`, each left out of its own "
+            f"probe. Median error {digits(km['value'], places=0)} km; for shuffled places "
+            f"{digits(km['null']['low'], places=0)} to {digits(km['null']['high'], places=0)} km.",
             {
                 "labels": items,
                 "true": concept["places"],
                 "decoded": [_degrees(row) for row in found["decoded"]],
+                "by": f"read off the {side}",
                 "named": [round(at * (len(items) - 1) / 9) for at in range(10)],
             },
         )
@@ -232,9 +244,13 @@ def _degrees(point: Sequence[float]) -> list[float]:
     return [math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))]
 
 
-def _probe_table(concept: Facts) -> TableSpec:
-    found = concept["model"]["closeup"]["probes"]
-    units = list(next(iter(found.values()))["units"])
+def probe_table(probes: Facts) -> TableSpec:
+    """Errors of probes, by how items were parted.
+
+    Args:
+        probes: of :func:`analyses.symmetry_closeup.closeup`.
+    """
+    units = list(next(iter(probes.values()))["units"])
     rows = [
         (
             folds,
@@ -242,7 +258,7 @@ def _probe_table(concept: Facts) -> TableSpec:
             *(_with_null(record["units"][unit]) for unit in units),
             ", ".join(digits(x, places=2) for x in record["by_target"]),
         )
-        for folds, record in found.items()
+        for folds, record in probes.items()
     ]
     return TableSpec(
         "Probes with nested cross-validation, beside the same probes for shuffled places. Proximity is the share of "

@@ -58,6 +58,8 @@ RESAMPLES = 200
 MANY = 10_000
 """Pairs from which fewer shuffles and resamples are drawn where each of them costs a fit."""
 
+NOT_COUNTED = "is none of the counted words"
+
 OTHER_WORDS = 99
 """Sets of other words of the same frequencies."""
 
@@ -212,6 +214,7 @@ def _kept(corpus: Counts, concept: Concept, at_least: int) -> _Kept:
     together = pooled(corpus.stats, {item: found for item, found in spellings.items() if found})
     seen = dict(zip(together.words, together.unigrams.tolist(), strict=True))
     frequent, rare = counted(concept, seen, at_least=at_least)
+    rare = tuple(one if spellings[one.item] else replace(one, because=NOT_COUNTED) for one in rare)
     met, apart = meeting(frequent, ratio(together, frequent.items), allowed=ALLOWED)
     target = M_STAR
     if np.median(m_star(ratio(together, met.items)[np.triu_indices(met.layout.n, 1)])) > SATURATED:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from analyses.digits import digits
 from analyses.report import FigureSpec, Section, TableSpec
-from analyses.symmetry_closeup_page import manifolds
-from analyses.symmetry_words import SCORES, figure_name, in_order, shown_order, title_of
+from analyses.symmetry_closeup_page import manifolds, probe_table, read_off
+from analyses.symmetry_words import SCORES, SHORT, figure_name, in_order, shown_order, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,8 @@ def _matrix_section(concept: Facts) -> Section:
     name, corpus = concept["name"], concept["corpus"]
     figures = [_block(concept), _by_distance(concept), _profile(concept)]
     if not concept["model"]:
-        figures += manifolds(concept, {"corpus": concept["laid"]})
+        vectors = corpus["embedding"] and {"word vectors": corpus["embedding"]["closeup"]["manifold"]}
+        figures += manifolds(concept, {"corpus": concept["laid"]} | (vectors or {}))
     tables = [_score_table(corpus), _kernel_table(concept)]
     if corpus["excluded"]:
         tables.append(_excluded_table(corpus))
@@ -196,7 +197,7 @@ def _embedding_section(concept: Facts, found: Facts) -> Section:
     name = concept["name"]
     series = [
         {
-            "name": {"nearness": "nearness"}.get(score, SCORES.get(score, score)),
+            "name": SHORT[score],
             "values": record["values"],
             "null": record["null"] | {"name": "shuffled labels (95 %)"},
         }
@@ -221,7 +222,9 @@ def _embedding_section(concept: Facts, found: Facts) -> Section:
                 },
             ),
             *_embedding_probes(name, found),
+            *read_off(concept, found["closeup"]["probes"], "word vectors"),
         ),
+        tables=(probe_table(found["closeup"]["probes"]),),
     )
 
 
@@ -243,12 +246,13 @@ def _embedding_probes(name: str, found: Facts) -> list[FigureSpec]:
 
 def _robustness_section(concept: Facts, found: Facts) -> Section:
     curve = found["helpers"]
-    seen = found["full"] > found["null"]["high"]
-    stays = (
-        f": {digits(100 * found['collective'], 2)} % of it stays"
-        if seen
-        else "; shuffled labels reach as much, so that among these words there is nothing to lose"
-    )
+    high = found["null"]["high"]
+    if found["full"] <= high:
+        stays = "; shuffled labels reach as much, so that among these words there is nothing to lose"
+    elif found["zeroed"] <= high:
+        stays = "; what is left is no more than shuffled labels reach"
+    else:
+        stays = f": {digits(100 * found['collective'], 2)} % of it stays"
     return Section(
         f"{title_of(concept['name'])} in the corpus, their own pairs taken away",
         (

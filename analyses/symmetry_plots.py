@@ -88,8 +88,8 @@ def places(data: Data) -> Figure:
     """Draw true places on a map, each joined to where a probe put it.
 
     Args:
-        data: ``true`` and ``decoded`` (rows of degrees north and east), ``labels``, and ``named`` (numbers of
-            the items whose labels are written).
+        data: ``true`` and ``decoded`` (rows of degrees north and east), ``by`` (what decoded them, for the
+            legend), ``labels``, and ``named`` (numbers of the items whose labels are written).
 
     Returns:
         One panel, an equirectangular map with lines every 30 degrees. A place across the date line is joined
@@ -115,7 +115,7 @@ def places(data: Data) -> Figure:
         marker="x",
         lw=0.9,
         zorder=2,
-        label="read off the model",
+        label=data.get("by", "read off the model"),
     )
     for at in data["named"]:
         axes.annotate(

@@ -133,9 +133,10 @@ def test_the_page_of_a_corpus_has_its_pictures(corpus_alone):
 def test_a_page_with_a_model_holds_every_side_and_every_figure(with_model, tiny_folder):
     names = {figure.name for figure in with_model.figures}
     for concept in ("weekdays", "trees", "towns"):
-        parts = "layers scores positions probes templates-alignment manifold-flat gram spectrum modes ranks-1".split()
+        parts = "layers scores positions probes templates-alignment manifold-flat gram spectrum modes".split()
+        assert f"{concept}-model-ranks-1" in names
         assert {f"{concept}-{part}" for part in parts} <= names
-    assert "towns-map" in names and "trees-map" not in names
+    assert "towns-model-map" in names and "trees-model-map" not in names
     verdicts = with_model.sections[0].tables[0].rows
     assert [(row[0], row[1]) for row in verdicts[:2]] == [("weekdays", "corpus"), ("weekdays", "model")]
     assert with_model.facts["model"] == str(tiny_folder)
