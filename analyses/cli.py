@@ -1052,3 +1052,30 @@ def redraw(
     from analyses import report
 
     options.show_page(report.redraw(folder), as_json=False)
+
+
+@app.command(epilog=example("repgeo index results"))
+def index(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds runs, at any depth.")],
+) -> None:
+    """Write one page that shows what each run in a folder found.
+
+    It is called index.html, stands in that folder, and leads to the pages of the runs. No model is needed.
+    """
+    from analyses import gallery
+
+    print(gallery.index(folder))
+
+
+@app.command(epilog=example("repgeo doctor"))
+def doctor(json: AsJson = False) -> None:
+    """Try out what works on this machine, and say what to install for the rest.
+
+    Libraries, devices, the shipped model and the translators are really tried. The exit code is 1 where something is
+    missing that the main jobs need.
+    """
+    from analyses import doctor
+
+    findings = doctor.examine()
+    print(doctor.as_json(findings) if json else doctor.lines(findings))
+    raise typer.Exit(0 if all(one.works for one in findings if one.needed) else 1)

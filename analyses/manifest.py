@@ -40,9 +40,9 @@ def manifest(*, files: Mapping[str, str | Path] | None = None, **inputs: object)
     torch = sys.modules.get("torch")
     return {
         **inputs,
-        "repgeo": _version("repgeo"),
-        "python": platform.python_version(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "repgeo": installed("repgeo"),
+        "python": platform.pythoninstalled(),
+        "libraries": {name: installed(name) for name in LIBRARIES},
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -90,7 +90,15 @@ def run_id(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
-def _version(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """Give the version of an installed library.
+
+    Args:
+        name: as pip calls it.
+
+    Returns:
+        The version; None where it is not installed.
+    """
     try:
         return version(name)
     except PackageNotFoundError:
