@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-SIZE, WINDOW, SLICE, ROUNDS = 20_000, 16, 4_000_000, 3
+SIZE, WINDOW, SLICE, ROUNDS = 20_000, 16, 4_000_000, 5
 
 OURS = """
 from geometry.cooccurrence import PairCounter
@@ -100,7 +100,7 @@ def measured(way: str, threads: int, data: Path) -> dict[str, float]:
 
 
 def counting(part: str, data: Path) -> None:
-    """Ours with one and two threads, and the peer, in turn; of each the round that took the processor least."""
+    """Ours with one and two threads, and the peer, in turn; of each the best round, and the ratios of all rounds."""
     ways = {
         "ours, 1 thread": (OURS, 1),
         "ours, 2 threads": (OURS, 2),
@@ -116,6 +116,16 @@ def counting(part: str, data: Path) -> None:
         line = {"counting": part, "way": name, "V": SIZE, "window": WINDOW, **best, **rates}
         shown = {key: round(v, 3) if isinstance(v, float) else v for key, v in line.items()}
         print(json.dumps(shown), flush=True)
+    one, two, peer = (np.array([[each[name][f"{clock} s"] for clock in ("processor", "wall")] for each in rounds])
+                      for name in ways)  # fmt: skip
+    ratios = {"one core, by processor": (peer / one)[:, 0], "ours on two cores, by wall": (peer / two)[:, 1]}
+    for what, found in ratios.items():
+        line = {"counting": part, "peer / ours": what, "median": np.median(found), "rounds": sorted(found)}
+        print(
+            json.dumps({
+                k: np.round(v, 1).tolist() if k in {"median", "rounds"} else v for k, v in line.items()
+            })
+        )
 
 
 def embedding(data: Path, size: int = 10_000, d: int = 100) -> None:
