@@ -21,6 +21,7 @@ from geometry.checks import DataError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 # no string: json never breaks a line inside one, and the items of a list stand on lines of their own
@@ -122,6 +123,40 @@ class Report:
     def figures(self) -> tuple[FigureSpec, ...]:
         """All figures, in the order of the page."""
         return tuple(figure for section in self.sections for figure in section.figures)
+
+    def plot(self, name: str) -> Figure:
+        """Draw one figure again.
+
+        Args:
+            name: that of a figure; it is the name of its file under ``figures/``.
+
+        Returns:
+            A matplotlib figure, to save or to change.
+
+        Raises:
+            DataError: there is no such figure, or its data cannot be drawn.
+
+        Examples:
+            >>> data = {"values": [[0.5]], "rows": ["a"], "columns": ["b"], "label": "overlap"}
+            >>> heat = FigureSpec("overlap", "heat", "Overlap.", data)
+            >>> Report("diff", "A run", (), (Section("Overlap", figures=(heat,)),)).plot("overlap")
+            <Figure size 540x180 with 2 Axes>
+        """
+        for figure in self.figures:
+            if figure.name == name:
+                return plots.draw(figure.plot, figure.data)
+        there = ", ".join(figure.name for figure in self.figures) or "none"
+        raise DataError(f"no figure is called '{name}'; there are: {there}")
+
+    def _repr_html_(self) -> str:
+        """Show the whole page in a notebook, in a frame of its own so that neither changes the other's looks."""
+        from markupsafe import escape
+
+        from analyses.page import page
+
+        vectors = {figure.name: plots.svg(self.plot(figure.name)) for figure in self.figures}
+        frame = "width: 100%; height: 45rem; border: 1px solid #d8dee4; border-radius: 8px"
+        return f'<iframe style="{frame}" srcdoc="{escape(page(self, vectors))}"></iframe>'
 
     def as_json(self) -> str:
         """Write the report as JSON with sorted keys, lists of numbers on one line; NaN and infinity become null."""

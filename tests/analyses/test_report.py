@@ -121,6 +121,19 @@ def test_redrawing_gives_the_same_page_and_figures_byte_for_byte(report, tmp_pat
     assert {path: path.read_bytes() for path in drawn} == before
 
 
+def test_a_notebook_shows_the_very_page_in_a_frame_of_its_own(report, tmp_path):
+    page = write(report, tmp_path / "run").read_text()
+    frame = Page(read(tmp_path / "run")._repr_html_())
+    assert frame.tags == ["iframe"]
+    assert dict(frame.attributes)["srcdoc"] == page
+
+
+def test_a_figure_can_be_drawn_again_by_its_name(report):
+    assert plots.svg(report.plot("size-again")) == plots.svg(plots.draw("by_layer", LAYERS))
+    with pytest.raises(DataError, match="'sise'; there are: size, size-again"):
+        report.plot("sise")
+
+
 def test_redrawing_needs_no_model(report, tmp_path):
     folder = write(report, tmp_path / "run").parent
     code = (
