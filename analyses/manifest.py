@@ -41,7 +41,7 @@ def manifest(*, files: Mapping[str, str | Path] | None = None, **inputs: object)
     return {
         **inputs,
         "repgeo": installed("repgeo"),
-        "python": platform.pythoninstalled(),
+        "python": platform.python_version(),
         "libraries": {name: installed(name) for name in LIBRARIES},
         "platform": platform.platform(),
         "machine": platform.machine(),
