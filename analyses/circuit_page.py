@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from analyses.digits import digits
@@ -22,14 +23,13 @@ def circuit_claims(facts: Facts) -> tuple[str, ...]:
         f"Without these {kept}, {_share(goes)} of the effect goes, {_beside(goes)} taking {kept} random modules away "
         f"(mean {percent(goes['null']['mean'])}).",
         f"In the order of attribution the first {curve['enough']} of {curve['of']} rank components have "
-        f"{_share(curve['enough_share'])}; the smallest random sets tried that have "
-        f"{percent(facts['keep'])} on average are of {curve['random_enough']}.",
+        f"{_share(curve['enough_share'])}; random sets have {percent(facts['keep'])} on average {_when(curve)}.",
     ]
     fact = found["fact sufficiency"]
     if fact["value"] is not None:
         claims.append(f"The same {kept} modules have {_share(fact)} of the adapter's effect on the facts.")
     claims += [
-        f"{one['adapter']}: its circuit of {one['modules']} shares {one['shared']} modules with this one "
+        f"{Path(one['adapter']).name}: its circuit of {one['modules']} shares {one['shared']} modules with this one "
         f"({digits(one['shared_by_chance'])} by chance); attributions correlate at {digits(one['rank_correlation'])}."
         for one in facts["stability"]
     ]
@@ -209,22 +209,19 @@ def _curve_figure(facts: Facts, kind: str, label: str) -> FigureSpec:
 def _maps(facts: Facts) -> Section:
     records = facts["modules"]
     told = {
-        "knock-out": ("goes without it", "Share of the {} effect that goes with each module alone."),
-        "knock-in": (
-            "it has alone",
-            "Share of the {} effect that each module has alone, all others switched off.",
-        ),
+        "knock-out": "Share of the {} effect that goes with each module alone.",
+        "knock-in": "Share of the {} effect that each module has alone, all others switched off.",
     }
     figures = []
     for metric in ("style", "fact margin"):
         if not facts["effects"][metric]["sure"]:
             continue
-        for measure, (label, caption) in told.items():
+        for measure, caption in told.items():
             values = [round(r[metric][measure]["value"], 3) for r in records]
             data = layer_map(records, values) | {"label": f"share of the {metric} effect", "centre": 0.0}
             name = f"{measure}-{metric}".replace(" ", "-")
             text = f"{caption.format(metric)} Shares need not add up to 1, since modules build on each other."
-            figures.append(FigureSpec(name, "heat", text, data | {"x_label": f"layer; {label}"}))
+            figures.append(FigureSpec(name, "heat", text, data))
     values = [round(r["style"]["attribution"], 4) for r in records]
     data = layer_map(records, values) | {"label": "attribution, nats a token", "centre": 0.0}
     figures.append(
@@ -244,7 +241,7 @@ def _maps(facts: Facts) -> Section:
 
 def _stability(facts: Facts) -> Section:
     rows = tuple(
-        (one["adapter"], one["modules"], one["shared"], one["shared_by_chance"], one["rank_correlation"])
+        (Path(one["adapter"]).name, one["modules"], one["shared"], one["shared_by_chance"], one["rank_correlation"])
         for one in facts["stability"]
     )
     columns = (
@@ -276,6 +273,13 @@ def _pitfalls(facts: Facts) -> Section:
             "The style is teacher-forced: what the model prefers, not what it writes.",
         ),
     )
+
+
+def _when(curve: dict[str, Any]) -> str:
+    """From how many components on, or that no smaller size that was tried is enough."""
+    if curve["random_enough"] == curve["of"]:
+        return f"at none of the sizes tried below {curve['of']}"
+    return f"from {curve['random_enough']} on"
 
 
 def _share(record: dict[str, Any]) -> str:
