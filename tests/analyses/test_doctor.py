@@ -30,7 +30,7 @@ def test_what_is_missing_says_how_to_get_it(monkeypatch):
     found = {finding.name: finding for finding in doctor.examine()}
     assert found["torch"].found == "pip install torch" and found["torch"].needed
     assert "apt-get install apertium" in found["apertium, spanish"].found
-    assert "pip install" in found["sentencepiece"].found
+    assert "pip install" in found["sacremoses"].found
     missing = [finding for finding in found.values() if not finding.works]
     assert {finding.needed for finding in missing} == {True, False}
 
