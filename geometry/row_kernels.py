@@ -14,6 +14,10 @@ from numba import njit
 HIDDEN_BELOW = np.float32(-1e29)
 """Logits at or below this belong to keys that are not seen."""
 
+LANES = 64
+"""Every so many keys make a lane; see :func:`lane_maxima`."""
+
+_LOWEST = np.float32(-3e38)
 _LOG2E = np.float32(1.44269504)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
@@ -52,11 +56,31 @@ def exponentials(s, shift, x, p, bits, powers):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def largest(s):
-    """The largest logit of a row, (K,) float32."""
-    found = s[0]
-    for k in range(1, len(s)):
-        found = max(found, s[k])
+def lane_maxima(s, lanes):
+    """The largest logit of a row and of each of its lanes: of every 64th key, from the first, the second, ... on.
+
+    Neighbours lie in different lanes, which is what lets the compiler take many keys in one step.
+
+    Args:
+        s: (K,) float32.
+        lanes: (64,) is filled; lanes without a key are far below :data:`HIDDEN_BELOW`.
+
+    Returns:
+        The largest of all.
+    """
+    width = len(lanes)
+    for lane in range(width):
+        lanes[lane] = _LOWEST
+    whole = len(s) // width * width
+    for start in range(0, whole, width):
+        part = s[start : start + width]
+        for lane in range(width):
+            lanes[lane] = max(lanes[lane], part[lane])
+    for k in range(whole, len(s)):
+        lanes[k - whole] = max(lanes[k - whole], s[k])
+    found = lanes[0]
+    for lane in range(1, width):
+        found = max(found, lanes[lane])
     return found
 
 
@@ -105,36 +129,65 @@ def add_range(p, start, stop):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def add_chosen(p, x, chosen, start, stop):
-    """Sums of p and of p x over the keys ``chosen[start:stop]``."""
+def add_chosen(p, x, chosen):
+    """Sums of p and of p x over keys whose ``chosen`` is 1; it is 0 at all others."""
     z, u = _ZERO, _ZERO
-    for i in range(start, stop):
-        k = chosen[i]
-        z += p[k]
-        u += p[k] * x[k]
+    for k in range(len(p)):
+        z += p[k] * chosen[k]
+        u += p[k] * x[k] * chosen[k]
     return z, u
 
 
 @njit(cache=True, nogil=True)
-def keep_largest(s, first_key, best, key):
+def least_of_largest(values, kept):
+    """The k-th largest of some values.
+
+    Args:
+        values: (n,), at least k.
+        kept: (k,) is filled with the k largest, ascending.
+
+    Returns:
+        The least of them.
+    """
+    kept[:] = -np.inf
+    for value in values:
+        if value <= kept[0]:
+            continue
+        place = 0
+        while place + 1 < len(kept) and kept[place + 1] < value:
+            kept[place] = kept[place + 1]
+            place += 1
+        kept[place] = value
+    return kept[0]
+
+
+@njit(cache=True, nogil=True)
+def keep_largest(s, lanes, first_key, best, key, spare):
     """Update the largest logits of a row, ascending, with those of a tile.
 
     Args:
         s: (K,) logits.
+        lanes: their maxima, see :func:`lane_maxima`; few lanes hold anything new, and only they are read.
         first_key: index of the first key of the tile.
         best: (k,) the k largest so far, ascending; minus infinity where there is none.
         key: index of the largest so far.
+        spare: (k,), is written over.
 
     Returns:
-        Index of the largest.
+        Index of the largest, the first of those that tie.
     """
     last = len(best) - 1
-    for start in range(0, len(s), 32):
-        stop = min(start + 32, len(s))
-        if largest(s[start:stop]) <= best[0]:
+    floor = best[0]
+    if floor == -np.inf and last < len(lanes):
+        # no k-th largest yet: that of the lanes' maxima is a bound, and spares reading every lane
+        floor = least_of_largest(lanes, spare)
+    for lane in range(len(lanes)):
+        if lanes[lane] < floor or lanes[lane] < best[0] or lanes[lane] <= HIDDEN_BELOW:
             continue
-        for k in range(start, stop):
+        for k in range(lane, len(s), len(lanes)):
             value = s[k]
+            if value == best[last]:
+                key = min(key, first_key + k)
             if value <= best[0] or value <= HIDDEN_BELOW:
                 continue
             if value > best[last]:
@@ -149,7 +202,7 @@ def keep_largest(s, first_key, best, key):
 
 @njit(cache=True, nogil=True)
 def add_tile(
-    s, group_rows, norms, starts, stops, order, bands, place, edges, low, high, first_key,
+    s, group_rows, norms, starts, stops, bands, place, edges, low, high, first_key,
     shift, whole, sums, subsets, distances, best, keys,
 ):  # fmt: skip
     """Sum a tile of N rows and K keys.
@@ -160,8 +213,7 @@ def add_tile(
         norms: (h, K) value norms of each key head.
         starts: (P,) first key of each piece.
         stops: (P,) key after its last.
-        order: keys of the random subsets, the rarest first.
-        bands: (S + 1,) where each band of them begins.
+        bands: (S, K) float32, 1 at the keys of each band of the random subsets.
         place: (R,) where each query stands, counted from the first key of the tile; rows repeat every R.
         edges: (E + 1,) lower edges of the distance buckets, and one beyond all distances.
         low: nearest bucket of the tile.
@@ -180,15 +232,16 @@ def add_tile(
     bits = np.empty(width, np.int32)
     powers = bits.view(np.float32)
     steps = np.arange(width).astype(np.float32)
+    lanes, spare = np.empty(LANES, np.float32), np.empty(best.shape[1], np.float32)
     for n in range(len(s)):
         row = s[n]
-        top = max(largest(row), HIDDEN_BELOW)
+        top = max(lane_maxima(row, lanes), HIDDEN_BELOW)
         shift[n] = top
         exponentials(row, top, x, p, bits, powers)
         add_row(x, p, norms[n // group_rows], steps, whole[n], starts, stops, sums[n])
-        for band in range(len(bands) - 1):
-            subsets[n, 0, band], subsets[n, 1, band] = add_chosen(p, x, order, bands[band], bands[band + 1])
-        keys[n] = keep_largest(row, first_key, best[n], keys[n])
+        for band in range(len(bands)):
+            subsets[n, 0, band], subsets[n, 1, band] = add_chosen(p, x, bands[band])
+        keys[n] = keep_largest(row, lanes, first_key, best[n], keys[n], spare)
         if low == high:
             distances[n, 0] = _ZERO
             for piece in range(len(starts)):

@@ -123,7 +123,7 @@ class Measure:
         subsets: nested random halves of the keys, for the null; 0 for none.
         buckets: equal parts of the context whose mass is summed.
         closer: also read whole rows, a second time: received mass, nucleus size, gap counts, block map.
-        tile: rows of queries and keys that are read at once.
+        tile: rows of queries and keys that are read at once; their logits, 1 MiB, stay in the second cache.
     """
 
     sink: int = 4
@@ -131,7 +131,7 @@ class Measure:
     subsets: int = 4
     buckets: int = 16
     closer: bool = False
-    tile: tuple[int, int] = (512, 1024)
+    tile: tuple[int, int] = (256, 1024)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
@@ -184,7 +184,7 @@ class Plan:
         measure: how finely.
         salt: seed of the random subsets.
         sinks: for each text, the keys that are sinks.
-        orders: (text, first key, last key) -> random subsets of a tile, kept for other rows and layers.
+        bands: (text, first key, last key) -> random subsets of a tile, kept for other rows and layers.
     """
 
     length: int
@@ -197,7 +197,7 @@ class Plan:
     measure: Measure
     salt: int
     sinks: list[list[tuple[int, int]]] = field(repr=False, default_factory=list)
-    orders: dict[tuple[int, int, int], Any] = field(repr=False, default_factory=dict)
+    bands: dict[tuple[int, int, int], Any] = field(repr=False, default_factory=dict)
 
     @classmethod
     def of(

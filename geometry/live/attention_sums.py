@@ -42,8 +42,7 @@ class Tile:
         ahead: some row sees a key ahead of it.
         near: nearest distance bucket of the tile.
         far: farthest.
-        order: keys of the random subsets, the rarest first.
-        bands: (S + 1,), where each band of them begins.
+        bands: (S, K) float32, 1 at the keys of each band of the random subsets, the rarest first.
     """
 
     start: int
@@ -56,8 +55,7 @@ class Tile:
     ahead: bool
     near: int
     far: int
-    order: NDArray[np.int64]
-    bands: NDArray[np.int64]
+    bands: NDArray[np.float32]
 
 
 class Sums:
@@ -110,7 +108,7 @@ class Sums:
         distances = np.empty((n, tile.far - tile.near + 1), np.float32)
         add_tile(
             s, group_rows, self._norms[:, tile.start : tile.stop].numpy(), tile.pieces[1], tile.pieces[2],
-            tile.order, tile.bands, tile.place, np.append(self._plan.edges, 1 << 62), tile.near, tile.far,
+            tile.bands, tile.place, np.append(self._plan.edges, 1 << 62), tile.near, tile.far,
             tile.first_key, shift, whole, pieces, subsets, distances, self.best, self.keys,
         )  # fmt: skip
         # far was summed from the first key on; distances run the other way, and no key lies ahead
@@ -135,12 +133,8 @@ class Sums:
         normed = (p.view(h, g * r, width) * self._norms[:, None, tile.start : tile.stop]).view(-1, width)
         parts = [[t[:, a:b].sum(dim=-1) for _, a, b in tile.pieces.T] for t in (p, y, normed)]
         pieces = torch.stack([torch.stack(part, dim=-1) for part in parts], dim=1)
-        order = torch.from_numpy(tile.order).to(s.device)
-        cuts = torch.from_numpy(np.diff(tile.bands)).tolist()
-        bands = [[b.sum(dim=-1) for b in t[:, order].split(cuts, dim=-1)] for t in (p, y)]
-        subsets = (
-            torch.stack([torch.stack(b, dim=-1) for b in bands], dim=1) if cuts else x.new_zeros(len(x), 2, 0)
-        )
+        bands = torch.from_numpy(tile.bands).to(s.device).T
+        subsets = torch.stack([p @ bands, y @ bands], dim=1)
         edges = torch.from_numpy(self._plan.edges).to(s.device)
         bucket = (torch.searchsorted(edges, away, right=True) - 1 - tile.near).clamp_(0, tile.far - tile.near)
         distances = x.new_zeros(h * g, r, tile.far - tile.near + 1)

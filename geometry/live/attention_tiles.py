@@ -8,7 +8,6 @@ span or a bucket begins, so any union of segments is a sum and nothing is ever f
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,11 +80,10 @@ def _tiles(call: Call, plan: Plan, item: int, rows: Tensor) -> Iterator[Tile]:
         away = np.abs(queries[:, None] - np.array([first, last]))
         near, far = np.searchsorted(plan.edges, [0 if inside else away.min(), away.max()], side="right") - 1
         place = queries - first
-        order, bands = _order(plan, item, first, last + 1)
         yield Tile(
             start, stop, first, None if part.seen is None else part.seen.float(), part.added,
             np.array(plan.pieces(first, last + 1)).T.copy(), place, _ahead(part, place, stop - start),
-            int(near), int(far), order, bands,
+            int(near), int(far), _bands(plan, item, first, last + 1),
         )  # fmt: skip
 
 
@@ -99,14 +97,13 @@ def _ahead(part: Part, place: NDArray[np.int64], width: int) -> bool:
     return bool((part.seen & (keys > torch.from_numpy(place).to(keys.device)[:, None])).any())
 
 
-def _order(plan: Plan, item: int, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Keys of the random subsets within a tile, the rarest first, and where each band of them begins."""
-    known = plan.orders.get((item, start, stop))
+def _bands(plan: Plan, item: int, start: int, stop: int) -> NDArray[np.float32]:
+    """(S, K) which keys of a tile each random subset has beyond the next rarer one, the rarest first."""
+    known = plan.bands.get((item, start, stop))
     if known is None:
+        depths = np.arange(plan.measure.subsets, 0, -1)
         levels = plan.levels(item, start, stop)
-        order = np.argsort(-levels, kind="stable")[: np.count_nonzero(levels)]
-        sizes = [(levels == depth).sum() for depth in range(plan.measure.subsets, 0, -1)]
-        known = plan.orders[item, start, stop] = order, np.cumsum([0, *sizes])
+        known = plan.bands[item, start, stop] = (levels == depths[:, None]).astype(np.float32)
     return known
 
 
@@ -139,14 +136,13 @@ def _count(found: dict[str, NDArray[Any]], plan: Plan, item: int, part: slice, t
     for tile in tiles:
         if tile.seen is None:
             segments[:, tile.pieces[0]] += tile.pieces[2] - tile.pieces[1]
-            bands += np.diff(tile.bands)
+            bands += tile.bands.sum(axis=-1, dtype=np.int64)
             continue
         # a mask that differs between heads is counted for the first of them
         seen = tile.seen[0, 0].bool().cpu().numpy()
         for segment, start, stop in tile.pieces.T:
             segments[:, segment] += seen[:, start:stop].sum(axis=-1)
-        for band, (start, stop) in enumerate(pairwise(tile.bands)):
-            bands[:, band] += seen[:, tile.order[start:stop]].sum(axis=-1)
+        bands += (seen.astype(np.float32) @ tile.bands.T).astype(np.int64)
     found["visible"][item, part] = segments.sum(axis=-1)
     for group, members in plan.members.items():
         found[f"{group}.visible"][item, part] = segments @ members[item]
