@@ -134,8 +134,8 @@ def corpus_facts(
 
         - ``concept``, ``topology``, ``items`` (kept, latent order), ``counts`` (of each, spellings added),
           ``excluded`` ([{item, because}]), ``corpus`` ({tokens, words, window, weights}).
-        - ``target`` ("M*", or "PMI" if the median of M* is above 1.9), ``block`` (of the target, (n, n)), ``pmi``
-          ((n, n), None where two never met), ``report`` (of :func:`geometry.targets.describe`).
+        - ``target`` ("M*", or "PMI" if the median of M* is above 1.9; M* = 2 tanh(PMI / 2)), ``block`` (of the
+          target, (n, n)), ``report`` (of :func:`geometry.targets.describe`).
         - ``fits`` (kernels, the best first; the first has ``width_low``, ``width_high``), ``kernel`` (the one
           that is predicted with).
         - ``symmetric`` (share of the variation by lag, with ``chance``, ``chance_high``, ``adjusted``, ``lags``,
@@ -187,7 +187,6 @@ def _facts(corpus: Counts, kept: _Kept, rng: np.random.Generator) -> dict[str, A
         },
         "target": kept.target,
         "block": _table(block),
-        "pmi": _table(pmi(kept.ratio)),
         "report": asdict(report),
         "fits": [asdict(fit) for fit in fits],
         "kernel": held.kernel_record,

@@ -34,6 +34,10 @@ SHORT = {
 """Scores as small panels call them."""
 
 
+FEW = 60
+"""Items of which a picture has room for more than two decimals of every pair."""
+
+
 def layer_name(layer: int) -> str:
     """Call a layer.
 
@@ -94,9 +98,10 @@ def shown_order(concept: Mapping[str, Any]) -> list[int]:
 def in_order(
     concept: Mapping[str, Any], matrix: Sequence[Sequence[float | None]]
 ) -> list[list[float | None]]:
-    """A matrix over the items in that order."""
+    """A matrix over the items in that order, to as many decimals as its picture can show."""
     order = shown_order(concept)
-    return [[matrix[i][j] for j in order] for i in order]
+    places = 4 if len(order) <= FEW else 2
+    return [[None if (x := matrix[i][j]) is None else round(x, places) for j in order] for i in order]
 
 
 def failures(verdict: Mapping[str, Any]) -> str:
