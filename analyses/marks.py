@@ -170,9 +170,9 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
 def _legend_columns(labels: list[str]) -> int:
     """Fit as many columns as the width of a figure takes; a character counts as one, a handle as six."""
     for columns in range(len(labels), 1, -1):
-        lines = math.ceil(len(labels) / columns)
-        widths = [6 + max(map(len, labels[i : i + lines])) for i in range(0, len(labels), lines)]
-        if sum(widths) <= 70:
+        # as Matplotlib deals them: the first columns have one more where they do not come out even
+        parts = np.array_split(np.array([len(label) for label in labels]), columns)
+        if sum(6 + max(part) for part in parts) <= 70:
             return columns
     return 1
 

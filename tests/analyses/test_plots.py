@@ -266,8 +266,14 @@ def test_a_two_sided_scale_has_its_centre_in_the_middle():
     assert plots.draw("heat", data).axes[0].collections[0].get_clim() == (-3.0, 3.0)
 
 
-def test_long_names_never_make_a_legend_wider_than_the_figure():
-    names = [f"a rather long name of a series, number {i}" for i in range(4)]
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"a rather long name of a series, number {i}" for i in range(4)],
+        ["adapter", "control adapter", "resampled templates (97.5 %)", "random adapters (range)"],
+    ],
+)
+def test_long_names_never_make_a_legend_wider_than_the_figure(names):
     data = {"layers": [0, 1], "series": [{"name": n, "values": [1, 2]} for n in names], "y_label": "y"}
     figure = plots.draw("by_layer", data)
     figure.draw_without_rendering()
