@@ -72,6 +72,7 @@ def attention_facts(
     lengths: Sequence[int],
     *,
     seed: int,
+    keep: Callable[[str, int, AttentionAnswer], None] = lambda *_: None,
     progress: Callable[[str, float], None],
 ) -> dict[str, Any]:
     """Read passages with every side.
@@ -81,6 +82,7 @@ def attention_facts(
         passages: two or more, each as long as the longest length.
         lengths: tokens, ascending.
         seed: of the sign flips.
+        keep: is given every side, passage (from 1) and what was read of it, which goes thereafter.
         progress: is told what is done, and the share.
 
     Returns:
@@ -105,6 +107,8 @@ def attention_facts(
         trained, found = context_length(model), []
         for number, passage in enumerate(passages, 1):
             answers = read_attention(model, passage, lengths)
+            for answer in answers:
+                keep(name, number, answer)
             found.append(_read(answers))
             progress(name, number / len(passages))
         reads[name] = found

@@ -953,6 +953,12 @@ def attention(
     random_adapters: Annotated[
         int, typer.Option(help="Random adapters beside the adapter, the floor of what it moves.", min=0)
     ] = 8,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the rows of every passage, as parquet and safetensors.", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the page; default results/attention/<run id>.")
@@ -970,10 +976,60 @@ def attention(
     from analyses import jobs, long_context_jobs
 
     jobs.require_room(out, "attention")
+    if rows is not None:
+        jobs.require_room(rows, "attention")
     wanted = options.context_lengths(length, lengths)
-    reading = long_context_jobs.Reading(text, wanted, prompts, seed, random_adapters)
+    reading = long_context_jobs.Reading(text, wanted, prompts, seed, random_adapters, rows)
     loaded = options.load(model, dtype=dtype, device=device, revision=revision)
     options.show_page(long_context_jobs.attention(loaded, adapter, reading, out), as_json=json)
+
+
+@app.command(
+    epilog=example(
+        "repgeo features --model embedded --layer 3 --corpus wikipedia.jsonl.gz --size 1024 --out runs/features"
+    )
+)
+def features(
+    model: Annotated[str, typer.Option(help="Model: a folder, a Hugging Face name, or 'embedded'.")],
+    layer: Annotated[int, typer.Option(help="Block whose output is described.", min=0)],
+    corpus: Annotated[
+        list[Path], typer.Option(help="File or folder of documents to train on; give it more than once.")
+    ],
+    out: Out,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Adapter whose rows are described as well.", show_default=False)
+    ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option(help="style=PAIRS and fact=FACTS, on which its change is told.", show_default=False),
+    ] = None,
+    kind: Annotated[
+        options.DictionaryKind, typer.Option(help="Kind of dictionary.")
+    ] = options.DictionaryKind.topk,
+    size: Annotated[int, typer.Option(help="Features.", min=2)] = 1024,
+    active: Annotated[int, typer.Option(help="Features that are active at a token.", min=1)] = 16,
+    rows: Annotated[int, typer.Option(help="Activations to train on.", min=1)] = 1_000_000,
+    seeds: Annotated[int, typer.Option(help="Starts, one dictionary each.", min=2)] = 2,
+    seed: Annotated[int, typer.Option(help="Of the first start.", min=0)] = 0,
+    device: Device = None,
+    json: AsJson = False,
+) -> None:
+    """Train sparse dictionaries of a model's activations, and tell an adapter's change in their features.
+
+    Needs the extra 'sae'. Quality is measured on documents that training did not read, beside untrained codes, and
+    features beside those of another start; a killed training goes on when the same command comes again.
+    """
+    from analyses import jobs
+    from analyses.features import FeaturesRequest
+    from geometry.live.dictionary import Recipe
+
+    recipe = Recipe(kind.value, size, active, rows)
+    request = FeaturesRequest(
+        tuple(corpus), layer, recipe, tuple(range(seed, seed + seeds)), options.named_paths(texts or [])
+    )
+    jobs.require_room(out / "page", "features")
+    loaded = options.load(model, dtype="float32", device=device, revision=None)
+    options.show_page(jobs.features(loaded, adapter, request, out), as_json=json)
 
 
 @app.command(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from finetune.attention_passages import Passage
     from finetune.needle_layout import Case
     from finetune.needle_tasks import FillerOf
+    from geometry.attention_rows import AttentionAnswer
     from geometry.live.models import Loaded
+
+
+ADAPTED = "adapted"
+"""Name of the side with the adapter."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,7 @@ def sides(loaded: Loaded, adapter: Path | None) -> Iterator[tuple[str, nn.Module
         require_active(attached)
         with attached.model.disable_adapter():
             yield "base", attached.model
-        yield "adapted", attached.model
+        yield ADAPTED, attached.model
 
 
 def place(out: Path | None, command: str, identity: dict[str, Any], files: dict[str, dict[str, str]]) -> Path:
@@ -240,6 +245,7 @@ class Reading:
         prompts: passages, and questions with a needle.
         seed: of needles, sign flips and random adapters.
         n_random: random adapters beside an adapter.
+        rows: folder for the rows of every passage and length, see :func:`geometry.live.attention.save`; or None.
     """
 
     text: Path
@@ -247,6 +253,7 @@ class Reading:
     prompts: int = 12
     seed: int = 0
     n_random: int = 8
+    rows: Path | None = None
 
 
 def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path | None) -> Path:
@@ -274,8 +281,9 @@ def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path 
     told = Told("haystack", prompts=reading.prompts, seed=reading.seed)
     with watched("reading attention") as show:
         facts = attention_facts(
-            lambda: sides(loaded, adapter), found, reading.lengths, seed=reading.seed, progress=show
-        )
+            lambda: sides(loaded, adapter), found, reading.lengths,
+            seed=reading.seed, keep=_keeper(loaded, adapter, reading.rows), progress=show,
+        )  # fmt: skip
     facts["moved"] = None if adapter is None else _moved(loaded, adapter, found, reading)
     request = NeedleRequest(
         cases(told), reading.lengths, (0.0, 0.25, 0.5, 0.75, 1.0), write=0, seed=reading.seed
@@ -307,6 +315,26 @@ def attention(loaded: Loaded, adapter: Path | None, reading: Reading, out: Path 
         manifest=made,
     )
     return write(report, place(out, "attention", identity, made["files"]))
+
+
+def _keeper(
+    loaded: Loaded, adapter: Path | None, folder: Path | None
+) -> Callable[[str, int, AttentionAnswer], None]:
+    """Writes rows to ``<side>/<passage>-<length>``, if they are to be kept."""
+    if folder is None:
+        return lambda *_: None
+    from geometry.live.attention import save
+
+    def keep(side: str, passage: int, answer: AttentionAnswer) -> None:
+        about = {
+            "model": loaded.name,
+            "fingerprint": loaded.fingerprint,
+            "adapter": str(adapter) if side == ADAPTED else None,
+            "passage": passage,
+        }
+        save(replace(answer, about=about), folder / side / f"{passage:03d}-{answer.length}")
+
+    return keep
 
 
 def _moved(loaded: Loaded, adapter: Path, found: Sequence[Passage], reading: Reading) -> dict[str, Any]:

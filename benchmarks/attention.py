@@ -1,13 +1,16 @@
 """Statistics of attention: the probe against plain sdpa, and against eager attention with its entropy.
 
-``python -m benchmarks.attention`` prints a line of JSON for each measurement, each in a process of its own:
-seconds of the processor for a forward pass (the least of a few), and how far the resident memory rose above
-what it was with the model loaded and a short text read. Lengths may be named: ``... 2048 8192``.
+``python -m benchmarks.attention`` prints a line of JSON for each measurement: seconds of the processor for a
+forward pass (the least of a few), and how far the resident memory rose above what it was with the model loaded
+and a short text read. Every measurement is in a process of its own, and memory in another than time: there the
+allocator is told to give freed blocks back at once, or holes in its heap, which depend on the order in which blocks
+came, would count as memory of whoever came last. Lengths may be named: ``... 2048 8192``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +24,10 @@ SHAPE = {
 LENGTHS = (2048, 4096, 8192, 16384, 32768)
 WAYS = ("sdpa", "probe, 256 rows", "probe, all rows", "eager + entropy")
 WINDOW = 1024
+LONGEST = {"eager": 8192, "window": 16384}
+"""Longest contexts of these ways, which need memory for a T x T matrix."""
+AT_ONCE = {"MALLOC_MMAP_THRESHOLD_": str(1 << 18)}
+"""Tells glibc to give freed blocks from 256 KiB on back at once."""
 
 
 def model_of(way: str, window: int | None) -> Any:
@@ -83,11 +90,15 @@ def _peak() -> float:
 
 
 def in_a_process(way: str, tokens: int, window: int | None = None, rounds: int = 3) -> dict[str, Any]:
-    """The same in a process of its own."""
-    asked = (way, tokens, window, rounds)
+    """Time in a process of its own, and memory in another."""
+    timed = _asked((way, tokens, window, rounds), {})
+    return timed | {"memory MiB": _asked((way, tokens, window, 1), AT_ONCE)["memory MiB"]}
+
+
+def _asked(asked: tuple[Any, ...], environment: dict[str, str]) -> dict[str, Any]:
     code = f"import json; from benchmarks.attention import measure; print(json.dumps(measure{asked!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    call = {"capture_output": True, "text": True, "check": True, "env": os.environ | environment}
+    return json.loads(subprocess.run([sys.executable, "-c", code], **call).stdout.splitlines()[-1])
 
 
 def best(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -100,8 +111,8 @@ def best(lines: list[dict[str, Any]]) -> dict[str, Any]:
 def main(lengths: tuple[int, ...] = LENGTHS, repeats: int = 2) -> None:
     """Print every measurement, the ways in turns; long contexts once."""
     for tokens in lengths:
-        for window in (None, WINDOW):
-            ways = [w for w in WAYS if not (w.startswith("eager") and (tokens > 8192 or window))]
+        for window in (None, WINDOW) if tokens <= LONGEST["window"] else (None,):
+            ways = [w for w in WAYS if not (w.startswith("eager") and (tokens > LONGEST["eager"] or window))]
             rounds = 3 if tokens <= 4096 else 1
             found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
             for _ in range(repeats if tokens <= 8192 else 1):

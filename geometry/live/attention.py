@@ -147,7 +147,8 @@ class AttentionProbe:
             now.parts[call.name].append(found)
         elif found is not None:
             now.written += 1
-            _write_layer(found, self._folder, f"{len(self._passes) - 1:03d}-{now.written:05d}")
+            number = f"{len(self._passes) - 1:03d}-{now.written:05d}"
+            _write_layer(found, self._folder, number, self._about | {"length": now.reached})
 
 
 class EagerAttentionProbe(AttentionProbe):
@@ -185,6 +186,8 @@ class _Pass:
 def save(answer: AttentionAnswer, folder: str | Path) -> None:
     """Write an answer: ``rows.parquet`` to look at, and a safetensors file for each layer to compute with.
 
+    Model, adapter, length and what kind of layer it is are in the metadata of both.
+
     Args:
         answer: what a probe found.
         folder: is made if it is not there.
@@ -193,7 +196,8 @@ def save(answer: AttentionAnswer, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     answer.write_parquet(folder / "rows.parquet")
     for number, layer in enumerate(answer.layers):
-        _write_layer(layer, folder, f"000-{number + 1:05d}", answer.about)
+        about = {**answer.about, "length": answer.length}
+        _write_layer(layer, folder, f"000-{number + 1:05d}", about)
 
 
 def stored_layers(folder: str | Path) -> Iterator[LayerAttention]:
@@ -215,11 +219,9 @@ def stored_layers(folder: str | Path) -> Iterator[LayerAttention]:
         yield _read_layer(file)
 
 
-def _write_layer(
-    layer: LayerAttention, folder: Path, number: str, about: Mapping[str, Any] | None = None
-) -> None:
+def _write_layer(layer: LayerAttention, folder: Path, number: str, about: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {"layer": json.dumps(layer.facts()), "about": json.dumps(dict(about or {}), default=str)}
+    facts = {"layer": json.dumps(layer.facts()), "about": json.dumps(dict(about), default=str)}
     arrays = {name: np.ascontiguousarray(array) for name, array in layer.arrays().items()}
     # a name of its own until it is whole: a killed run leaves no half file that reads as a layer
     unfinished = folder / f"unfinished-{number}"

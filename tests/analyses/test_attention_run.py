@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from analyses import attention_run, report
@@ -13,6 +14,7 @@ from finetune.attention_passages import Passage
 from geometry.attention_rows import AttentionAnswer, GroupAttention, LayerAttention
 from geometry.checks import DataError
 from geometry.dispersion import distance_edges
+from geometry.live.attention import stored_layers
 from geometry.live.attention_request import Rows
 from tests.finetune.test_adapter import save_adapter
 
@@ -144,12 +146,21 @@ def test_the_page_of_an_adapter_says_how_far_each_head_moves(tiny_folder, tiny_l
     text.write_text(f"{line}\n" * 4)
     folder = save_adapter(tmp_path / "adapter", tiny_llama, targets=["q_proj", "v_proj"])
     words = ["--model", str(tiny_folder), "--adapter", str(folder), "--text", str(text), "--length", "200"]
-    out = tmp_path / "page"
-    assert run(["attention", *words, "--prompts", "2", "--random-adapters", "2", "--out", str(out)]) == 0
+    out, rows = tmp_path / "page", tmp_path / "rows"
+    words += ["--prompts", "2", "--random-adapters", "2", "--out", str(out), "--rows", str(rows)]
+    assert run(["attention", *words]) == 0
     read = report.read(out)
     assert read.facts["moved"]["random"] == 2
     assert "How far the adapter moves each head" in [section.title for section in read.sections]
     assert any("Hellinger" in claim for claim in read.claims)
+    kept = sorted(path.relative_to(rows).as_posix() for path in rows.glob("*/*"))
+    assert kept == [f"{side}/{n:03d}-200" for side in ("adapted", "base") for n in (1, 2)]
+    for side, name in (("base", None), ("adapted", str(folder))):
+        table = pq.read_table(rows / side / "002-200" / "rows.parquet")
+        about = json.loads(table.schema.metadata[b"repgeo"])
+        assert (about["about"]["adapter"], about["about"]["passage"], about["length"]) == (name, 2, 200)
+        assert [layer.kind for layer in stored_layers(rows / side / "002-200")] == ["full_attention"] * 3
+    assert run(["attention", *words]) == 2, "rows of another run are not written over"
 
 
 @pytest.mark.parametrize(

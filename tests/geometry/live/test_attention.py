@@ -1,12 +1,14 @@
 """The probe: what it reads is what a whole matrix says, and the model is what it was."""
 
 import copy
+import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 import transformers as hf
+from safetensors import safe_open
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 
 from geometry.checks import DataError, InputError, LayerError, ModelError
@@ -412,6 +414,13 @@ def test_rows_go_to_a_folder_layer_by_layer(llama, ids, tmp_path):
     whole = read(llama, ids)
     for a, b in zip(whole.layers, stored_layers(tmp_path / "w"), strict=True):
         np.testing.assert_array_equal(a.entropy, b.entropy)
+    save(whole, tmp_path / "s")
+    for folder in ("w", "s"):
+        for file in sorted((tmp_path / folder).glob("*.safetensors")):
+            with safe_open(file, framework="numpy") as opened:
+                facts = {key: json.loads(value) for key, value in opened.metadata().items()}
+            assert facts["about"] == {"model": "LlamaForCausalLM", "adapter": None, "length": T}
+            assert facts["layer"]["kind"] == "full_attention"
 
 
 def test_several_contexts_have_an_answer_each(llama, ids):
