@@ -146,7 +146,7 @@ def _whole(facts: Mapping[str, Any], diff_page: str | None) -> Section:
     table = TableSpec(
         "Style, content and fluency together, and their parts, with 95 % intervals over whole documents.",
         ("system", "J", "G", "H", *parts),
-        tuple((name, *(cell(row[m]) for m in ("J", "G", "H", *parts))) for name, row in rows.items()),
+        tuple((name, *(_share(row[m]) for m in ("J", "G", "H", *parts))) for name, row in rows.items()),
     )
     who = TableSpec(
         "The systems.",
@@ -154,6 +154,11 @@ def _whole(facts: Mapping[str, Any], diff_page: str | None) -> Section:
         tuple((name, s["how"], s["empty"], s["seconds"]) for name, s in facts["systems"].items()),
     )
     return Section("Style, content, fluency", tuple(text), (_figure(facts, parts),), (table, who))
+
+
+def _share(score: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what a table shows of a share, to a thousandth: `report.json` has every digit under its facts."""
+    return {key: None if value is None else round(value, 3) for key, value in cell(score).items()}
 
 
 def _figure(facts: Mapping[str, Any], parts: Sequence[str]) -> FigureSpec:

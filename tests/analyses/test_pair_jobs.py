@@ -197,7 +197,7 @@ def jsonl(path, texts):
 def test_hostile_text_passes_the_whole_command_unharmed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     filler = [f"She never gave him what he wanted to have on day {i}." for i in range(40)]
-    long = " ".join(["The king said to him that he was old"] * 300) + "."
+    long = " ".join(["The king said to him that he was old"] * 100) + "."
     path = jsonl(tmp_path / "c.jsonl", [*HOSTILE, *filler, long])
     arguments = [
         "--corpus",

@@ -104,6 +104,15 @@ def test_the_page_marks_differences_and_escapes_what_was_written(tmp_path):
     assert "<ins>&lt;script&gt;alert" in text and "<ins>ere</ins>" in text and '<a href="diff.html">' in text
 
 
+def test_shares_stand_in_line_to_a_thousandth(facts):
+    from analyses.page import cells
+
+    tiny = {"value": 0.00058, "low": 0.0, "high": 0.0016}
+    scores = facts["scores"] | {"word rules": facts["scores"]["word rules"] | {"J": tiny}}
+    column = [row[1][0] for row in cells(score_sections(facts | {"scores": scores})[0].tables[0])]
+    assert column[2] == "0.001 [0, 0.002]" and column[0] == "1.000 [1.000, 1.000]"
+
+
 def test_what_may_not_be_quoted_is_nowhere(tmp_path):
     facts = score(asked(tmp_path, quotable=False), None, progress=silent)
     shown = json.dumps([facts, repr(score_sections(facts)), score_claims(facts)], default=str)
