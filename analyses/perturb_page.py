@@ -80,6 +80,13 @@ def _followed(facts: Facts) -> Section:
         one["values"] = one.pop("value")
         if None in one["low"]:
             del one["low"], one["high"]
+    series.append(
+        {"name": "the embedding, controls"}
+        | _beside([
+            [one["scores"]["cloud lean"]["value"] for one in _controls(facts, variant["edit"])]
+            for variant in shown
+        ])
+    )
     neighbours = _neighbours(facts)
     text = (
         "Two orders of the items are held against every corpus: the true one, and one that is exactly as "
@@ -99,7 +106,8 @@ def _followed(facts: Facts) -> Section:
                 "lean",
                 "bars",
                 "Lean of M* among the items and of their rows in the spectral embedding, for the corpus as it is "
-                f"and for each edit. Intervals leave out one of {facts['blocks']} blocks of documents at a time.",
+                "and for each edit, beside the embedding under its controls: mean and range of their draws. "
+                f"{_how_sure(facts)}",
                 {
                     "groups": [variant["edit"].replace("-", "\n") or "as it is" for variant in shown],
                     "series": series,
@@ -185,16 +193,14 @@ def _models(facts: Facts) -> Section:
             FigureSpec(
                 "models",
                 "bars",
-                f"Lean of the states after the last block: mean and range over {len(leans[0])} seeds.",
+                f"Lean of the states after the last block, of edits and of their controls: mean and range over "
+                f"{len(leans[0])} seeds.",
                 {
                     "groups": [variant["edit"].replace("-", "\n") or "as it is" for variant in shown],
                     "series": [
-                        {
-                            "name": "language model, last block",
-                            "values": [sum(own) / len(own) for own in leans],
-                            "low": [min(own) for own in leans],
-                            "high": [max(own) for own in leans],
-                        }
+                        {"name": "language model, last block"} | _beside(leans),
+                        {"name": "controls"}
+                        | _beside([_control_leans(trained, one["edit"]) for one in shown]),
                     ],
                     "y_label": "lean: true order − other order",
                 },
@@ -208,6 +214,26 @@ def _models(facts: Facts) -> Section:
             ),
         ),
     )
+
+
+def _control_leans(trained: Sequence[Variant], edit: str) -> list[float]:
+    """Leans of all models that were trained on a control of this edit."""
+    controls = [one for one in trained if one["kind"] == "control" and one["edit"] == edit]
+    return [lean for one in controls for lean in _model_leans(one)]
+
+
+def _beside(found: Sequence[Sequence[float]]) -> dict[str, list[float | None]]:
+    """Mean and range of each group, as bars; nothing where a group is empty."""
+    over = [_over(values) if values else dict.fromkeys(("value", "low", "high")) for values in found]
+    return {"values": [one["value"] for one in over]} | {
+        end: [one[end] for one in over] for end in ("low", "high")
+    }
+
+
+def _how_sure(facts: Facts) -> str:
+    if facts["blocks"] < 2:
+        return "Edits have no intervals, since documents were not divided into blocks."
+    return f"Intervals of the others leave out one of {facts['blocks']} blocks of documents at a time."
 
 
 def _over(values: Sequence[float]) -> dict[str, float]:

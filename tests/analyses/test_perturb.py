@@ -80,6 +80,16 @@ def test_the_page_is_drawn_from_facts_alone(facts):
     assert perturb_sections(again)[0].title == "Who follows which order"
 
 
+def test_every_edit_is_drawn_beside_its_controls(facts):
+    (lean,) = (
+        figure for section in perturb_sections(facts) for figure in section.figures if figure.name == "lean"
+    )
+    controls = lean.data["series"][-1]
+    assert controls["name"] == "the embedding, controls" and controls["values"][0] is None
+    drawn = [one["scores"]["cloud lean"]["value"] for one in facts["variants"] if one["kind"] == "control"]
+    assert min(drawn) in controls["low"] and max(drawn) in controls["high"]
+
+
 def test_blocks_add_up_to_the_whole_and_one_left_out_is_the_count_of_the_rest():
     rng = np.random.default_rng(1)
     texts = [" ".join(rng.choice(["New York", "b", "c", "d"], 20)) for _ in range(30)]
