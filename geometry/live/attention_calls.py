@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from geometry.checks import ModelError
 from geometry.live.anatomy import unwrapped
+from geometry.live.attention_outputs import blockwise_output, dense_output
 from geometry.live.attention_sight import (
     HIDDEN,
     NONE,
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _NUMBER = itertools.count()
-_ROWS_AT_ONCE = 256
-_LOGITS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -255,9 +254,9 @@ def _attend(
     call = _call(module, name, query, key, value, attention_mask, scaling, options)
     lazy = isinstance(attention_mask, LazySight)
     if call.softcap is not None or call.sinks is not None or (lazy and call.bias is not None):
-        return call, _dense_output(call)
+        return call, dense_output(call)
     if lazy:
-        return call, _blockwise_output(call)
+        return call, blockwise_output(call)
     options = {"dropout": dropout, "scaling": scaling, **options}
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     return call, output
@@ -319,68 +318,3 @@ def _kind(module: nn.Module, layer: int, window: int | None) -> str:
     if kinds and layer < len(kinds):
         return kinds[layer]
     return "sliding_attention" if window else "full_attention"
-
-
-def _blockwise_output(call: Call) -> Tensor:
-    """Attention with an unevaluated mask: sdpa on a block of queries and the keys that it may see."""
-    b, h, n, _ = call.query.shape
-    packed = (b, call.key.shape[1], -1, call.query.shape[-1])
-    output = call.value.new_empty(b, n, h, call.value.shape[-1])
-    for first in range(0, n, _ROWS_AT_ONCE):
-        rows = torch.arange(first, min(first + _ROWS_AT_ONCE, n), device=call.query.device)
-        start, stop = call.sight.limits(rows, call.n_keys)
-        if stop <= start:
-            output[:, rows] = 0
-            continue
-        # heads that share keys stand below each other, so keys are not repeated
-        query = call.query[:, :, first : first + len(rows)].reshape(packed)
-        seen = call.sight.seen(rows, start, stop).repeat(1, 1, call.group, 1)
-        keys, values = call.key[:, :, start:stop], call.value[:, :, start:stop]
-        done = nn.functional.scaled_dot_product_attention(
-            query, keys, values, attn_mask=seen, scale=call.scale
-        )
-        output[:, rows] = done.reshape(b, h, len(rows), -1).transpose(1, 2)
-    return output
-
-
-def _dense_output(call: Call) -> Tensor:
-    """Attention as eager computes it, a few rows at a time: soft caps, learned sinks, biases under a mask."""
-    b, h, n, _ = call.query.shape
-    output = call.value.new_empty(b, n, h, call.value.shape[-1])
-    for item, heads, rows in row_chunks(call, torch.arange(n, device=call.query.device)):
-        start, stop = call.sight.limits(rows, call.n_keys)
-        s, seen = call.logits(item, heads, rows, start, stop)
-        if call.sinks is not None:
-            sink = call.sinks.float().view(-1, call.group, 1, 1)[heads].expand(*s.shape[:3], 1)
-            p = torch.cat([s, sink], dim=-1).softmax(dim=-1)[..., :-1]
-        else:
-            p = s.softmax(dim=-1)
-        p = (p * seen).to(call.value.dtype)
-        mixed = p.flatten(1, 2) @ call.value[item, heads, start:stop]
-        mixed = mixed.unflatten(1, (call.group, len(rows))).flatten(0, 1)
-        first = heads.start * call.group
-        output[item, rows, first : first + mixed.shape[0]] = mixed.transpose(0, 1)
-    return output
-
-
-def row_chunks(
-    call: Call, rows: Tensor, at_once: int = _LOGITS_AT_ONCE
-) -> Iterator[tuple[int, slice, Tensor]]:
-    """Cut the rows of all texts and heads into parts whose logits fit into little memory.
-
-    Args:
-        call: the attention.
-        rows: local indices of queries.
-        at_once: most logits of a part, unless a single row has more.
-
-    Yields:
-        Text, key heads, and rows.
-    """
-    each = call.n_keys * call.group
-    count = max(1, min(len(rows), at_once // each))
-    heads = max(1, min(call.key.shape[1], at_once // (each * count)))
-    for item in range(call.query.shape[0]):
-        for first in range(0, call.key.shape[1], heads):
-            part = slice(first, min(first + heads, call.key.shape[1]))
-            for chosen in rows.split(count):
-                yield item, part, chosen

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geometry.checks import ShapeError
-from geometry.live.attention_calls import row_chunks
+from geometry.live.attention_outputs import row_chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from geometry.attention_rows import CloserAttention
-from geometry.live.attention_calls import row_chunks
+from geometry.live.attention_outputs import row_chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
