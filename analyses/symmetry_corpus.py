@@ -19,7 +19,7 @@ from analyses.symmetry_closeup import corpus_shares
 from analyses.symmetry_embedding import embedding_facts, robustness_facts
 from analyses.symmetry_held import held_against
 from geometry.block_resampling import hull_interval
-from geometry.checks import ShapeError
+from geometry.checks import DataError, ShapeError
 from geometry.circles import circle_fit
 from geometry.cloud_scores import cloud_scores
 from geometry.document_counts import pooled, resampled_ratios
@@ -248,6 +248,12 @@ def _resampled(corpus: Counts, kept: _Kept, rng: np.random.Generator) -> list[Ar
     """The target over resampled documents."""
     if not corpus.blocks:
         return None
+    words = [word for found in kept.spellings.values() for word in found]
+    if lacking := [word for word in words if word not in corpus.blocks[0].numbers]:
+        raise DataError(
+            f"{lacking[0]}: was not counted by block of documents; count again with a list for --block-words that "
+            f"holds the {len(words)} words of {kept.concept.name}, or without --blocks"
+        )
     blocks = [pooled(block, kept.spellings) for block in corpus.blocks]
     draws = RESAMPLES if kept.concept.layout.n**2 < 2 * MANY else RESAMPLES // 2
     return [kept.matrix(one) for one in resampled_ratios(blocks, draws, rng)]

@@ -108,6 +108,14 @@ def test_months_that_never_meet_have_no_symmetry_and_say_so(season):
         corpus_facts(Counts(counted(alone, [*WORDS, "x"])), few, np.random.default_rng(0))
 
 
+def test_blocks_of_other_words_are_refused_and_the_remedy_is_named(season):
+    others = [word if word == "May" else word.lower() for word in WORDS]
+    counts = Counts(counted(season, WORDS), cased, (counted(season, others),) * 2)
+    with pytest.raises(DataError, match=r"January: was not counted by block of .* --block-words") as caught:
+        corpus_facts(counts, load("months"), np.random.default_rng(0))
+    assert "\n" not in str(caught.value)
+
+
 def test_saturated_statistics_are_judged_by_their_pmi():
     pairs = [(day, (day + step) % 7) for day in range(7) for step in (0, 1, 1, 1, 1, 2, 2, 3)]
     rare = np.array([[one, other] for one, other in pairs] * 20)
