@@ -365,9 +365,8 @@ def test_a_style_run_takes_files_or_a_folder(tiny_pairs, tmp_path):
     assert pair_jobs.style_data(files, whole.facts, name="n", quotable=False) == whole
 
 
-@pytest.mark.slow
-@needs_apertium
-def test_one_command_from_a_corpus_to_an_adapter_and_its_page(tmp_path, tiny_folder, capsys):
+def asked_style(tmp_path, base, **recipe):
+    """Write a corpus of two authors, facts and a recipe; return the command but for ``--out``."""
     facts = tmp_path / "facts.jsonl"
     rows = [
         {"id": str(i), "category": "n", "prompt": f"in year {i} the", "answer": "ship", "foils": ["king", "salt"],
@@ -380,16 +379,54 @@ def test_one_command_from_a_corpus_to_an_adapter_and_its_page(tmp_path, tiny_fol
         {"id": f"{a}{i}", "author": a, "text": text} for a in ("old", "new") for i, text in enumerate(texts)
     ]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (tmp_path / "r.yaml").write_text("epochs: 0.5\nr: 2\n")
+    (tmp_path / "r.yaml").write_text("".join(f"{key}: {value}\n" for key, value in recipe.items()))
     arguments = {
-        "base": tiny_folder, "corpus": tmp_path / "c.jsonl", "style": "author=old", "facts": facts, "device": "cpu",
-        "recipe": tmp_path / "r.yaml", "cache": tmp_path / "t.sqlite", "out": tmp_path / "run",
-        "preset": "rtt-default",
+        "base": base, "corpus": tmp_path / "c.jsonl", "style": "author=old", "facts": facts, "device": "cpu",
+        "recipe": tmp_path / "r.yaml", "cache": tmp_path / "t.sqlite", "preset": "rtt-default",
     }  # fmt: skip
-    assert run(["style", *(f"--{name}={value}" for name, value in arguments.items())]) == 0
+    return ["style", *(f"--{name}={value}" for name, value in arguments.items())]
+
+
+@pytest.mark.slow
+@needs_apertium
+def test_one_command_from_a_corpus_to_an_adapter_and_its_page(tmp_path, tiny_folder, capsys):
+    assert run([*asked_style(tmp_path, tiny_folder, epochs=0.5, r=2), f"--out={tmp_path / 'run'}"]) == 0
     page = tmp_path / "run" / "page" / "report.html"
     assert capsys.readouterr().out == f"{page}\n"
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"pairs", "adapter", "page"}
     found = report.read(page.parent)
     assert "old" in found.title
     assert found.facts["training"]["recipe"]["alpha"] == 32
+
+
+@pytest.mark.slow
+@needs_apertium
+def test_a_style_run_killed_in_training_goes_on_and_ends_as_one_run(tmp_path, tiny_folder):
+    """Neither a round trip nor a step that was kept is done again, and the adapter is the same bit for bit."""
+    words = asked_style(tmp_path, tiny_folder, epochs=12, r=2, batch_size=4, eval_every=5, patience=99)
+    command = [sys.executable, "-m", "analyses", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    cut = [*command, f"--out={tmp_path / 'cut'}"]
+    child = subprocess.Popen(cut, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while (
+        not list(tmp_path.glob("cut/adapter.partial/checkpoint-*/whole.json")) and time.monotonic() < deadline
+    ):
+        time.sleep(0.02)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert {p.name for p in (tmp_path / "cut").iterdir()} == {"pairs", "adapter.partial"}
+    kept = kept_trips(tmp_path / "t.sqlite")
+    for out in ("cut", "once"):
+        subprocess.run(
+            [*command, f"--out={tmp_path / out}"], env=environment, check=True, capture_output=True
+        )
+    assert kept_trips(tmp_path / "t.sqlite") == kept
+    resumed, whole = (
+        json.loads((tmp_path / o / "adapter" / "training.json").read_text()) for o in ("cut", "once")
+    )
+    assert resumed["resumed_from"] and not whole["resumed_from"]
+    weights = [
+        (tmp_path / out / "adapter" / "adapter_model.safetensors").read_bytes() for out in ("cut", "once")
+    ]
+    assert weights[0] == weights[1]
