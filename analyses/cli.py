@@ -1009,6 +1009,7 @@ def features(
     size: Annotated[int, typer.Option(help="Features.", min=2)] = 1024,
     active: Annotated[int, typer.Option(help="Features that are active at a token.", min=1)] = 16,
     rows: Annotated[int, typer.Option(help="Activations to train on.", min=1)] = 1_000_000,
+    length: Annotated[int, typer.Option(help="Tokens of a window of a document.", min=16)] = 256,
     seeds: Annotated[int, typer.Option(help="Starts, one dictionary each.", min=2)] = 2,
     seed: Annotated[int, typer.Option(help="Of the first start.", min=0)] = 0,
     device: Device = None,
@@ -1024,9 +1025,9 @@ def features(
     from geometry.live.dictionary import Recipe
 
     recipe = Recipe(kind.value, size, active, rows)
-    request = FeaturesRequest(
-        tuple(corpus), layer, recipe, tuple(range(seed, seed + seeds)), options.named_paths(texts or [])
-    )
+    starts = tuple(range(seed, seed + seeds))
+    groups = options.named_paths(texts or [])
+    request = FeaturesRequest(tuple(corpus), layer, recipe, starts, groups, length)
     jobs.require_room(out / "page", "features")
     loaded = options.load(model, dtype="float32", device=device, revision=None)
     options.show_page(jobs.features(loaded, adapter, request, out), as_json=json)

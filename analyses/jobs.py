@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from analyses.adapter_diff import DiffRequest
     from analyses.circuit import CircuitRequest
     from analyses.count_run import CountRequest
+    from analyses.features import FeaturesRequest
     from analyses.steer import SteerRequest
     from analyses.style_run import StyleData
     from analyses.superposition import SuperpositionRequest
@@ -748,6 +749,62 @@ def _adapter_files(request: AdapterRequest) -> dict[str, Path]:
     if request.control:
         files["control"] = request.control / WEIGHTS
     return files | ({"pairs": request.pairs} if request.pairs else {})
+
+
+def features(loaded: Loaded, adapter: Path | None, request: FeaturesRequest, out: Path) -> Path:
+    """Train dictionaries, tell an adapter's change in them, and write both; see :func:`analyses.features.features`.
+
+    Args:
+        loaded: the base.
+        adapter: PEFT folder, or None.
+        request: corpora, layer, recipe and groups.
+        out: the folder: ``dictionary-<seed>`` in sae-lens's format, and ``page``. A training that is killed leaves
+            its checkpoints in ``<page>.partial``, and the same request goes on with them.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: see :func:`analyses.features.features`.
+    """
+    from analyses.features import features
+    from analyses.features_page import features_claims, features_sections
+    from finetune.folders import whole_folder, work_folder
+    from geometry.corpora import files
+
+    place = out / "page"
+    identity: dict[str, Any] = (
+        {"base": base_record(loaded)} if adapter is None else comparison(loaded, adapter)
+    )
+    identity |= {
+        "layer": request.layer,
+        "recipe": asdict(request.recipe),
+        "seeds": list(request.seeds),
+        "length": request.length,
+        "held_tokens": request.held_tokens,
+        "random_adapters": request.n_random,
+        "groups": {group: group for group in request.compared},
+    }
+    read = [file for corpus in request.corpora for file in files(corpus)]
+    corpora = {f"corpus {n}": path for n, path in enumerate(read, start=1)}
+    made = manifest(files=request.compared | corpora, device=str(loaded.device), **identity)
+    wanted = identity | {"files": {name: file["sha256"] for name, file in made["files"].items()}}
+    with watched("finding features") as show, work_folder(place, plain(wanted)) as work:
+        found = features(loaded, adapter, request, work=work, progress=show)
+        for seed, dictionary in zip(request.seeds, found.dictionaries, strict=True):
+            with whole_folder(out / f"dictionary-{seed}", known_by=("cfg.json",)) as folder:
+                dictionary.save(folder)
+    facts = plain(found.facts)
+    of = "" if adapter is None else f" and {adapter.resolve().name}"
+    report = Report(
+        command="features",
+        title=f"Features of {Path(loaded.name).name}{of} after block {request.layer}",
+        claims=features_claims(facts),
+        sections=features_sections(facts),
+        facts=facts,
+        manifest=made,
+    )
+    return write(report, place)
 
 
 def superposition(request: SuperpositionRequest, out: Path | None) -> Path:

@@ -53,6 +53,15 @@ class Pivot(StrEnum):
     none = "none"
 
 
+class DictionaryKind(StrEnum):
+    """Kinds of sparse dictionaries, see :data:`geometry.live.dictionary.KINDS`."""
+
+    topk = "topk"
+    batchtopk = "batchtopk"
+    jumprelu = "jumprelu"
+    matryoshka = "matryoshka"
+
+
 class Weights(StrEnum):
     """What a neighbour at distance d of a window of L words counts."""
 

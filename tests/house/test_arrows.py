@@ -23,14 +23,14 @@ MAY_IMPORT = {
 EVERYWHERE = {"numpy"}
 HOMES = {
     "geometry": {"scipy", "sklearn", "numba", "pyarrow"},
-    "geometry.live": {"torch", "transformers", "safetensors", "transformer_lens", "huggingface_hub"},
+    "geometry.live": {"torch", "transformers", "safetensors", "transformer_lens", "sae_lens", "huggingface_hub"},
     "finetune": {
         "torch", "transformers", "safetensors", "peft", "tokenizers", "scipy", "sklearn", "sacrebleu",
         "pydantic", "yaml",
     },
     "analyses": {"matplotlib", "jinja2", "markupsafe", "typer", "rich", "safetensors", "pydantic", "yaml"},
 }  # fmt: skip
-SLOW_TO_IMPORT = {"peft", "transformer_lens"}
+SLOW_TO_IMPORT = {"peft", "transformer_lens", "sae_lens"}
 EMPTY_NAMES = {"utils", "util", "misc", "helpers", "helper", "common", "base", "core"}
 
 
