@@ -97,7 +97,7 @@ def _bars(data: Data) -> Iterator[Row]:
         for i, group in enumerate(data["groups"]):
             yield {
                 "series": one["name"],
-                "group": group,
+                "group": " ".join(group.split()),  # a figure breaks long names over lines
                 **_measured(one, i),
                 **_floor(data.get("floor"), i),
                 **_ceiling(data.get("ceiling"), i),

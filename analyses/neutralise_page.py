@@ -115,7 +115,7 @@ def _figure(rows: list[Mapping[str, Any]], *, outside: bool) -> FigureSpec:
         "Share of neutral sentences that a judge still calls styled, with 95 % intervals over sentences. The line is "
         f"the share of original sentences that {'the second' if outside else 'it'} calls styled.",
         {
-            "groups": [f"{one['engine'].split('/')[-1]} ×{one['trips']}" for one in rows],
+            "groups": [f"{one['engine'].split('/')[-1]}\n×{one['trips']}" for one in rows],
             "series": series,
             "y_label": "share judged styled",
             "y_limits": [0, 1],
@@ -144,12 +144,13 @@ def _bars(name: str, scores: list[Mapping[str, Any]]) -> dict[str, Any]:
 def _filters(facts: Mapping[str, Any]) -> Section:
     filtered, limits, corpus = facts["filtered"], facts["limits"], facts["corpus"]
     drift = f"below {limits['similarity']:g}" if limits["similarity"] is not None else "not asked"
+    lost = f"more than {100 * limits['names_lost']:g} % of the names" if limits["names_lost"] else "a name"
     meaning = {
         "empty": "no word came back",
         "copy": f"chrF above {limits['copied']:g}",
         "length": f"words outside {limits['shortest']:g} to {limits['longest']:g} times",
         "numbers changed": "other numbers in digits",
-        "names changed": f"more than {100 * limits['names_lost']:g} % of the names missing",
+        "names changed": f"{lost} missing",
         "untranslated": "a word of the pivot language left standing",
         "drift": f"cosine of embeddings {drift}",
         "kept": "became a pair",
@@ -161,7 +162,7 @@ def _filters(facts: Mapping[str, Any]) -> Section:
     return Section(
         "What became of the sentences",
         (
-            f"The corpus has {corpus['found']} sentences in {corpus['documents']} documents. Set aside before: "
+            f"The corpus has {corpus['found']:,} sentences in {corpus['documents']} documents. Set aside before: "
             f"{aside}. {corpus['used']} were translated.",
         ),
         tables=(

@@ -37,6 +37,11 @@ def test_every_number_of_a_figure_is_in_its_table(plot):
     assert wanted - found == set()
 
 
+def test_a_name_that_the_figure_breaks_over_lines_stays_one_cell():
+    figure = FigureSpec("a", "bars", "", DATA["bars"] | {"groups": ["one\n×1", *DATA["bars"]["groups"][1:]]})
+    assert "one ×1" in as_csv(figure).splitlines()[1].split(",")
+
+
 def test_floor_and_ceiling_of_the_figure_stand_beside_each_series():
     data = {
         "layers": [-1, 0],
