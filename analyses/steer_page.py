@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from analyses.digits import digits
+from analyses.module_maps import said
 from analyses.report import FigureSpec, Section, TableSpec
 
 Facts = dict[str, Any]
@@ -25,8 +26,8 @@ def steer_claims(facts: Facts) -> tuple[str, ...]:
     for vector in facts["vectors"]:
         style, fact, loss = (_one(facts, "base", vector, strength, metric) for metric in UNITS)
         claims.append(
-            f"Adding {digits(strength)} × the {vector} to the base changes the style by {_said(style)} nats a token, "
-            f"the fact margin by {_said(fact)} nats, and the loss on plain text by {_said(loss)} nats a token."
+            f"Adding {strength:g} × the {vector} to the base changes the style by {_said(style, 'nats a token')}, "
+            f"the fact margin by {_said(fact, 'nats')}, and the loss on plain text by {_said(loss, 'nats a token')}."
         )
     whole = facts["effects"]["style"]["effect"]["value"]
     claims.append(f"The whole adapter changes the style by {digits(whole)} nats a token.")
@@ -82,7 +83,7 @@ def _doses(facts: Facts, side: str) -> Section:
                 "null": null | {"name": "random directions"},
             })
         data = {
-            "layers": [digits(a) for a in facts["strengths"]],
+            "layers": [f"{a:g}".replace("-", "−") for a in facts["strengths"]],
             "x_label": "strength",
             "y_label": f"change of the {metric}, {unit}",
             "series": series,
@@ -94,11 +95,11 @@ def _doses(facts: Facts, side: str) -> Section:
         )
         figures.append(FigureSpec(f"{side}-{metric.replace(' ', '-')}", "by_layer", caption, data))
     rows = tuple(
-        (vector, a, *(_one(facts, side, vector, a, metric) for metric in UNITS))
+        (vector, f"{a:g}".replace("-", "−"), *(_one(facts, side, vector, a, metric) for metric in UNITS))
         for vector in facts["vectors"]
         for a in facts["strengths"]
     )
-    columns = ("vector", "strength", *(f"{metric}, {unit}" for metric, unit in UNITS.items()))
+    units = ", ".join(f"{metric} in {unit}" for metric, unit in UNITS.items())
     questions = {
         "base": "Do they steer the base?",
         "adapted": "What do they add to the adapted model, or take from it?",
@@ -111,7 +112,7 @@ def _doses(facts: Facts, side: str) -> Section:
             "both with random directions.",
         ),
         figures=tuple(figures),
-        tables=(TableSpec(f"Changes of the {side} model.", columns, rows),),
+        tables=(TableSpec(f"Changes of the {side} model: {units}.", ("vector", "strength", *UNITS), rows),),
     )
 
 
@@ -139,6 +140,5 @@ def _one(facts: Facts, side: str, vector: str, strength: float, metric: str) -> 
     return found
 
 
-def _said(record: dict[str, Any]) -> str:
-    words = {"above": "above", "not distinguishable": "not distinguishable from", "below": "below"}
-    return f"{digits(record['value'])} ({words[record['null']['verdict']]} random directions)"
+def _said(record: dict[str, Any], unit: str) -> str:
+    return f"{digits(record['value'])} {unit} ({said(record['null']['verdict'])} random directions)"
