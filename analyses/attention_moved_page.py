@@ -6,6 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from analyses.digits import digits
+from analyses.module_maps import percent
 from analyses.report import FigureSpec, Section, TableSpec
 
 if TYPE_CHECKING:
@@ -138,15 +139,16 @@ def _head_table(moved: Facts, names: Sequence[str], heads: Sequence[tuple[int, i
     for i, h in most:
         terms = far["by_distance"]["value"][i][h]
         where = max(range(len(terms)), key=terms.__getitem__)
-        share = terms[where] / sum(terms) if sum(terms) else None
+        share = percent(terms[where] / sum(terms)) if sum(terms) else "0 %"
         rows.append((
             f"{moved['layers'][i]}.{h}", _head_cell(far, i, h), _head_cell(moved["kl"], i, h),
-            _head_cell(moved["kl_reverse"], i, h), names[where], share,
+            _head_cell(moved["kl_reverse"], i, h), f"{names[where]} ({share})",
         ))  # fmt: skip
     return TableSpec(
         f"The {len(most)} heads that move furthest, with 95 % intervals over passages and the range of random "
-        "adapters in that head; then the distance in the text at which most of the change lies, and its share.",
-        ("layer.head", "Hellinger", "KL (nats)", "reversed KL (nats)", "most at, tokens back", "share there"),
+        "adapters in that head (layer.head); most at: how many tokens back most of the change lies, and its share "
+        "of the squared distance. The farthest bucket holds the sink.",
+        ("head", "Hellinger", "KL (nats)", "reversed KL (nats)", "most at"),
         tuple(rows),
     )
 
