@@ -8,7 +8,7 @@ told on one half of the documents of each group of texts; what turning features 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -200,17 +200,16 @@ class _Study:
         sides = explained(self.held_out(), names, codes, trained.centre)
         quality = {SIDES[name]: self._quality(one) for name, one in zip(self.sides, sides, strict=True)}
         codes = {"mean": mean_code(trained.centre), **codes}
-        first = trained.dictionaries[0]
-        loss = {}
+        first, loss = trained.dictionaries[0], {}
+        ways = [lambda rows: first.decode(first.encode(rows)), *codes.values()]
+        # read before a side is chosen, since reading chooses sides itself; the streams are not needed again
+        held = [replace(batch, stream=batch.stream[:0]) for batch in self.held_out()]
         for name in self.sides:
             with ExitStack() as stack:
                 if self.attached is not None:
                     stack.enter_context(side_on(self.attached, name))
-                rebuilt = lambda rows: first.decode(first.encode(rows))  # noqa: E731
                 model = self.base.model if self.attached is None else self.attached.model
-                losses, counts = spliced_losses(
-                    model, request.layer, [rebuilt, *codes.values()], self.held_out()
-                )
+                losses, counts = spliced_losses(model, request.layer, ways, held)
             loss[SIDES[name]] = self._loss(losses, counts, list(codes))
         return {
             "layer": request.layer,

@@ -182,11 +182,11 @@ def _losses(model: nn.Module, layer: int, code: Code | None, windows: Windows) -
     def replaced(stream: Tensor) -> Tensor:
         assert code is not None
         out = stream.clone()
-        out[windows.kept] = code(stream[windows.kept].float()).to(out)
+        out[windows.kept] = code(stream[windows.kept].float().cpu()).to(out)
         return out
 
     with torch.inference_mode(), edited_stream(model, {} if code is None else {layer: replaced}):
-        logits = model(**model_inputs(model, windows.batch), use_cache=False).logits[:, :-1]
+        logits = model(**model_inputs(model, windows.batch), use_cache=False).logits[:, :-1].cpu()
     target = windows.ids[:, 1:]
     losses = torch.nn.functional.cross_entropy(logits.float().transpose(1, 2), target, reduction="none")
     return (losses * windows.batch.attention_mask[:, 1:]).sum(dim=1)

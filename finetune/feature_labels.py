@@ -85,7 +85,7 @@ def promoted(dictionary: Dictionary, loaded: Loaded, features: Sequence[int], mo
     if norm is None or head is None:
         raise ModelError(f"{loaded.name}: has no final norm and unembedding to read features with")
     with torch.inference_mode():
-        written = dictionary.features[list(features)] * norm.weight.float()
-        logits = written @ head.weight.float().T
+        written = dictionary.features[list(features)] * norm.weight.float().cpu()
+        logits = written @ head.weight.float().cpu().T
         top = logits.topk(most, dim=-1).indices
     return [", ".join(loaded.tokenizer.decode([t]).strip() or "␣" for t in row) for row in top.tolist()]
