@@ -100,7 +100,7 @@ def _facts_claim(facts: Mapping[str, Any]) -> str:
     return f"Of {facts['asked']} facts the base knows {known}; of these {told}."
 
 
-def _judge_words(judge: Mapping[str, Any]) -> str:
+def _judge_words(judge: Mapping[str, Any], *, trained: bool) -> str:
     if judge["kind"] == "given":
         return f"The judge of style is the classifier `{judge['name']}`."
     if judge["kind"] == "cross-fitted":
@@ -112,7 +112,9 @@ def _judge_words(judge: Mapping[str, Any]) -> str:
     same = (
         f"{judge['also_trained_on']} of these the systems learnt from too; give others with --judge to be sure."
         if judge["also_trained_on"]
-        else "No system learnt from these."
+        else "No pair of --train is among these."
+        if trained
+        else "Without --train it is not known whether adapters learnt from these too."
     )
     return (
         f"The judge of style knows character n-grams and was trained on {judge['pairs']} pairs of other "
@@ -136,7 +138,7 @@ def _whole(facts: Mapping[str, Any], diff_page: str | None) -> Section:
         "the mean product of an item's parts, G and H the geometric and harmonic mean of the parts' means. "
         "A copy has 0 of "
         "the style, so its J, G and H are 0 by construction.",
-        _judge_words(facts["judge"]),
+        _judge_words(facts["judge"], trained=bool(facts["learnt"]["pairs"])),
         f"Likeness of content is the cosine of {facts['content']['embedding']}; strangers have "
         f"{facts['content']['strangers']:.2f}."
         + ("" if facts["fluency"] else " Without --base fluency is not measured and counts as 1."),

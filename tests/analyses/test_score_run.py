@@ -79,6 +79,16 @@ def test_the_judge_says_what_it_learnt_from(facts, tmp_path):
     assert alone["judge"] == {"kind": "cross-fitted"} and alone["scores"][REFERENCE]["J"]["value"] == 1
 
 
+def test_the_page_says_what_is_known_of_the_judges_pairs(facts):
+    def said(**changes):
+        return score_sections(facts | changes)[0].text[1]
+
+    assert f"{len(TRAIN)} of these the systems learnt from too" in said()
+    apart = facts["judge"] | {"also_trained_on": 0}
+    assert "No pair of --train is among these." in said(judge=apart)
+    assert "it is not known whether adapters" in said(judge=apart, learnt=facts["learnt"] | {"pairs": 0})
+
+
 def test_pairs_of_test_documents_never_train_the_judge():
     request = ScoreRequest(TEST, judged_by=TRAIN + TEST, exchanges=20)
     judge = score(request, None, progress=silent)["judge"]
