@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from finetune.asked import Reply, ask
 from finetune.folders import write_whole
 from finetune.pairs import records
 from geometry.checks import DataError
-from geometry.over_prompts import Estimate, mean_over_prompts
+from geometry.over_prompts import Estimate, mean_over_prompts, share_of_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -233,10 +235,20 @@ def paper_scores(marked: Sequence[Marked]) -> dict[str, dict[str, Estimate]]:
             for name, number in numbers.items():
                 shares.setdefault(name, {}).setdefault(one.instance, []).append(float(number))
         found[area] = {
-            name: mean_over_prompts([sum(values) / len(values) for values in by_instance.values()])
+            name: _over_instances(name, [sum(values) / len(values) for values in by_instance.values()])
             for name, by_instance in shares.items()
         }
     return found
+
+
+def _over_instances(name: str, values: Sequence[float]) -> Estimate:
+    """Wilson's interval where an instance is all or nothing; Student's elsewhere, for shares within 0 to 1."""
+    if name == "gain":
+        return mean_over_prompts(values)
+    if set(values) <= {0.0, 1.0}:
+        return share_of_prompts(values)
+    found = mean_over_prompts(values)
+    return replace(found, low=np.clip(found.low, 0, 1), high=np.clip(found.high, 0, 1))
 
 
 def confusion(marked: Sequence[Marked]) -> dict[str, dict[str, int]]:

@@ -24,6 +24,7 @@ from finetune.paper_bench import (
 from finetune.personas import Recipe, persona_instance
 from finetune.prompts import token_spans
 from geometry.checks import DataError
+from geometry.over_prompts import share_of_prompts
 
 SHAPES = {
     "ACCOUNT_ID": r"AC-\d{8}\b",
@@ -221,6 +222,8 @@ def test_scores_average_within_an_instance_first():
     assert scores["invalid"].value == 1.0
     assert scores["chance"].value == 0.5
     assert scores["likelihood"].n == 2
+    assert (scores["likelihood"].low, scores["likelihood"].high) == (0, 1), "a share lies in 0 to 1"
+    assert scores["invalid"].low == pytest.approx(share_of_prompts([1, 1]).low), "all of two proves little"
 
 
 def test_a_favoured_letter_shows_in_its_column_and_traps_are_counted():
