@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Relative accuracy of eigenvalues; scores change in the fifth digit below it."""
 
+SHARES = ("symmetry", "first true", "first other")
+"""Scores that are shares of a whole."""
 
 MODEL_WORDS = 2000
 """Largest vocabulary of a language model; its other words are one."""
@@ -305,7 +307,7 @@ class _Eye:
             "kernel": (np.bincount(lags, weights=pairs_of(m)) / np.bincount(lags)).tolist(),
             "plane": principal_coordinates(cloud)[:, :2].tolist(),
             "scores": {
-                name: _with_interval(value[name], [one[name] for one in left_out], "")
+                name: _inside(name, _with_interval(value[name], [one[name] for one in left_out], ""))
                 | _with_interval(
                     value[name] - before[name],
                     [one[name] - old[name] for one, old in zip(left_out, before_left_out, strict=False)],
@@ -314,6 +316,13 @@ class _Eye:
                 for name in value
             },
         }
+
+
+def _inside(name: str, record: Mapping[str, float | None]) -> Mapping[str, float | None]:
+    """The interval of a share ends at 1, as the share does."""
+    if name not in SHARES or record["high"] is None:
+        return record
+    return {**record, "high": min(record["high"], 1.0)}
 
 
 def _with_interval(value: float, left_out: Sequence[float], name: str) -> Mapping[str, float | None]:

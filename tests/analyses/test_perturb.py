@@ -9,7 +9,7 @@ from analyses.__main__ import run
 from analyses.concepts import load
 from analyses.perturb_counts import counted_in_blocks, vocabulary_of, whole_of, without_block
 from analyses.perturb_page import perturb_claims, perturb_sections
-from analyses.perturb_run import PerturbRequest, measure, scores_of
+from analyses.perturb_run import PerturbRequest, _inside, measure, scores_of
 from geometry.checks import DataError
 from geometry.kernel_edits import other_calendar
 from geometry.latent import SeasonalCorpus
@@ -88,6 +88,13 @@ def test_every_edit_is_drawn_beside_its_controls(facts):
     assert controls["name"] == "the embedding, controls" and controls["values"][0] is None
     drawn = [one["scores"]["cloud lean"]["value"] for one in facts["variants"] if one["kind"] == "control"]
     assert min(drawn) in controls["low"] and max(drawn) in controls["high"]
+
+
+def test_no_interval_of_a_share_passes_one():
+    record = {"value": 0.9, "low": 0.7, "high": 1.1}
+    assert _inside("symmetry", record) == {"value": 0.9, "low": 0.7, "high": 1.0}
+    assert _inside("m_star lean", record) == record
+    assert _inside("first true", dict.fromkeys(record)) == dict.fromkeys(record)
 
 
 def test_blocks_add_up_to_the_whole_and_one_left_out_is_the_count_of_the_rest():
