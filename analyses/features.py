@@ -29,6 +29,7 @@ from finetune.feature_changes import carried_by, explained_change, feature_chang
 from finetune.feature_labels import active_at, promoted, top_examples
 from finetune.feature_patches import turn_back
 from finetune.feature_rows import base_stream, sided_stream, training_rows, windows
+from finetune.patched import ablate_diff
 from finetune.patched_likelihoods import patched_likelihoods
 from finetune.plain_codes import mean_code, principal_code, random_code
 from finetune.score import bootstrap_draws
@@ -319,6 +320,7 @@ class _Study:
         for k in sizes[:-1]:
             sets += [self.rng.choice(moved, k, replace=False) for _ in range(self.request.n_random)]
         patches = [turn_back(dictionary, self.request.layer, [int(i) for i in some]) for some in sets]
+        patches.append(ablate_diff({self.request.layer: np.eye(self.base.width)}))
         metrics = exam.means(patched_likelihoods(attached, exam.questions, patches))
         whole = {metric: effect(metrics[metric]) for metric in ("style", "fact margin")}
         records = []
@@ -338,7 +340,11 @@ class _Study:
                     value |= with_null(value["value"], chance)
                 record[metric] = value
             records.append(record)
-        return {"effects": whole, "moved": len(moved), "turned_back": records}
+        ceiling = {
+            metric: share(necessity, np.stack([*metrics[metric][:2], metrics[metric][-1]]), sure=one["sure"])
+            for metric, one in whole.items()
+        }
+        return {"effects": whole, "moved": len(moved), "turned_back": records, "whole_change": ceiling}
 
     def named(self, dictionary: Dictionary, facts: dict[str, Any]) -> list[dict[str, Any]]:
         """Label the features that a table lists; without a change, the most frequent ones."""

@@ -23,7 +23,7 @@ def features_claims(facts: Facts) -> tuple[str, ...]:
         f"{_share(own['explained'])} of the variance after block {facts['layer']} of the {side} model on documents "
         f"that training did not read; as many principal directions "
         f"{percent(codes['principal directions']['explained']['value'])}, "
-        f"untrained features {percent(codes['random features']['explained']['value'])}.",
+        f"random features {percent(codes['random features']['explained']['value'])}.",
         f"Read through them, the model keeps {_share(loss['dictionary']['recovered'])} of what this stream is "
         "worth to "
         f"its loss ({digits(loss['dictionary']['loss'])} nats a token in place of "
@@ -50,7 +50,8 @@ def features_claims(facts: Facts) -> tuple[str, ...]:
         last = facts["causal"]["turned_back"][-1]
         claims.append(
             f"Turning all {last['features']} features that move back to what the base has undoes "
-            f"{_undone(last['style'])} of the style."
+            f"{_undone(last['style'])} of the style; turning the whole stream of that block back undoes "
+            f"{_undone(facts['causal']['whole_change']['style'])}."
         )
     return tuple(claims)
 
@@ -143,7 +144,7 @@ def _changes(facts: Facts) -> Section:
     for group, one in facts["changes"].items():
         rows += [
             (group, "share that the features tell", one["explained"], _said(one["explained"])),
-            (group, "share that untrained features tell", one["explained_by"]["random features"], None),
+            (group, "share that random features tell", one["explained_by"]["random features"], None),
             (
                 group,
                 "share that principal directions tell",
@@ -212,7 +213,10 @@ def _listed(facts: Facts, group: str) -> Section:
 def _causal(facts: Facts) -> Section:
     causal = facts["causal"]
     shown = [m for m in ("style", "fact margin") if causal["effects"][m]["sure"]]
-    rows = tuple((one["features"], *(one[metric] for metric in shown)) for one in causal["turned_back"])
+    rows = (
+        *((one["features"], *(one[metric] for metric in shown)) for one in causal["turned_back"]),
+        ("the whole stream", *(causal["whole_change"][metric] for metric in shown)),
+    )
     effects = tuple(
         (metric, *(one[side] for side in ("base", "adapted", "effect")))
         for metric, one in causal["effects"].items()

@@ -23,8 +23,9 @@ def superposition_claims(facts: Facts) -> tuple[str, ...]:
         size = f"{shape['features']} features in {_dimensions(shape['dimensions'])}"
         if shape["whole_at"]:
             low, high = min(shape["whole_at"]), max(shape["whole_at"])
+            where = f"at density {low:g}" if low == high else f"at densities from {low:.2g} to {high:.2g}"
             claims.append(
-                f"{size} form a {shape['shape']} at densities from {digits(low)} to {digits(high)}, in "
+                f"{size} form a {shape['shape']} {where}, in "
                 f"{len(shape['whole_at'])} of {len(shape['at'])} models."
             )
         else:

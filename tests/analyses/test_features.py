@@ -81,6 +81,7 @@ def test_facts_of_an_adapter_hang_together_and_are_drawn(tiny_llama, adapter, fi
     turned = facts["causal"]["turned_back"]
     assert [one["features"] for one in turned] == sorted(one["features"] for one in turned)
     assert turned[-1]["features"] == facts["causal"]["moved"]
+    assert set(facts["causal"]["whole_change"]) == {"style", "fact margin"}
     named = {one["feature"] for one in facts["features"]}
     assert {one["feature"] for group in facts["changes"].values() for one in group["listed"]} == named
     claims = features_claims(facts)

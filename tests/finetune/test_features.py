@@ -146,6 +146,11 @@ def test_changes_agree_with_plain_loops(attached):
     assert found.fired[0, :32].tolist() == (sides[0] > 0).sum(dim=0).tolist()
 
 
+def test_texts_of_sinks_alone_are_refused(attached):
+    with pytest.raises(DataError, match="beside attention sinks"):
+        feature_changes(attached, Signs(32), LAYER, [Text("a", "d", "a")], names=(BASE, ADAPTER), others={})
+
+
 def test_few_features_carry_a_change_of_few():
     assert carried_by(np.array([3.0, 3.0, 3.0, 0.0])) == pytest.approx(3.0)
 
