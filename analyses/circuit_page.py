@@ -241,7 +241,13 @@ def _maps(facts: Facts) -> Section:
 
 def _stability(facts: Facts) -> Section:
     rows = tuple(
-        (Path(one["adapter"]).name, one["modules"], one["shared"], one["shared_by_chance"], one["rank_correlation"])
+        (
+            Path(one["adapter"]).name,
+            one["modules"],
+            one["shared"],
+            one["shared_by_chance"],
+            one["rank_correlation"],
+        )
         for one in facts["stability"]
     )
     columns = (
