@@ -25,7 +25,7 @@ HOMES = {
     "geometry": {"scipy", "sklearn", "numba", "pyarrow"},
     "geometry.live": {"torch", "transformers", "safetensors", "transformer_lens", "sae_lens", "huggingface_hub"},
     "finetune": {
-        "torch", "transformers", "safetensors", "peft", "tokenizers", "scipy", "sklearn", "sacrebleu",
+        "torch", "transformers", "safetensors", "peft", "tokenizers", "scipy", "sklearn", "sacrebleu", "bm25s",
         "pydantic", "yaml",
     },
     "analyses": {"matplotlib", "jinja2", "markupsafe", "typer", "rich", "safetensors", "pydantic", "yaml"},
