@@ -36,6 +36,13 @@ class Browser:
         os.close(commands)
         os.close(answers)
         self._sent, self._unread, self.events = 0, b"", []
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _begin(self) -> None:
         target = self._ask("Target.createTarget", {"url": "about:blank"}, session=None)["targetId"]
         attached = self._ask("Target.attachToTarget", {"targetId": target, "flatten": True}, session=None)
         self._session = attached["sessionId"]
