@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from analyses.manifest import LIBRARIES, installed
+from analyses.manifest import LIBRARIES, cores, installed
 from geometry.checks import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def examine() -> list[Finding]:
     """
     return [
         Finding("python", True, True, f"{platform.python_version()} on {platform.platform()}"),
-        Finding("cores", True, True, str(_cores())),
+        Finding("cores", True, True, str(cores() or "unknown")),
         *_libraries(),
         _tried("devices", _devices, needed=True),
         _tried("embedded model", _embedded, needed=True),
@@ -75,10 +74,6 @@ def lines(findings: list[Finding]) -> str:
 def as_json(findings: list[Finding]) -> str:
     """Write findings as JSON: one mapping each, with the attributes of :class:`Finding`."""
     return json.dumps([asdict(finding) for finding in findings], indent=1)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _libraries() -> Iterator[Finding]:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from finetune.dictionary_training import Trained
     from finetune.feature_changes import Changes
     from finetune.feature_rows import Read, Windows
+    from finetune.plain_codes import Code
     from geometry.live.dictionary import Dictionary, Recipe
     from geometry.live.models import Loaded
 
@@ -192,12 +193,7 @@ class _Study:
         """Quality, loss and stability."""
         request = self.request
         names = {f"seed {seed}": d for seed, d in zip(request.seeds, trained.dictionaries, strict=True)}
-        k = request.recipe.active
-        drawn = shaped_directions(trained.covariance, request.recipe.size, self.rng)
-        codes = {
-            "random features": random_code(drawn, trained.centre, k),
-            "principal directions": principal_code(trained.covariance, trained.centre, k),
-        }
+        codes = self._plain_codes(trained)
         sides = explained(self.held_out(), names, codes, trained.centre)
         quality = {SIDES[name]: self._quality(one) for name, one in zip(self.sides, sides, strict=True)}
         codes = {"mean": mean_code(trained.centre), **codes}
@@ -220,6 +216,15 @@ class _Study:
             "quality": quality,
             "loss": loss,
             "stability": _stability(trained, sides[0], self.rng),
+        }
+
+    def _plain_codes(self, trained: Trained) -> dict[str, Code]:
+        """Codes that nobody trained, with as many numbers a row as a dictionary."""
+        recipe = self.request.recipe
+        drawn = shaped_directions(trained.covariance, recipe.size, self.rng)
+        return {
+            "random features": random_code(drawn, trained.centre, recipe.active),
+            "principal directions": principal_code(trained.covariance, trained.centre, recipe.active),
         }
 
     def _quality(self, side: dict[str, Explained]) -> dict[str, Any]:
@@ -257,12 +262,7 @@ class _Study:
         request, first = self.request, trained.dictionaries[0]
         dealt = read_groups(request.compared, self.rng)
         randoms = random_adapters(attached, request.n_random, self.rng)
-        drawn = shaped_directions(trained.covariance, first.size, self.rng)
-        k = request.recipe.active
-        others = {
-            "random features": random_code(drawn, trained.centre, k),
-            "principal directions": principal_code(trained.covariance, trained.centre, k),
-        }
+        others = self._plain_codes(trained)
         changes = {
             group: feature_changes(
                 attached, first, request.layer, texts, names=(BASE, ADAPTER, *randoms), others=others

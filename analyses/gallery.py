@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from analyses import plots
-from analyses.page import code, drawing
+from analyses.page import drawing, environment
 from analyses.report import read
 from finetune.folders import write_whole
 from geometry.checks import DataError
@@ -64,12 +62,7 @@ def index(folder: str | Path) -> Path:
     runs = [_shelved(place, root, f"run-{at}") for at, place in enumerate(places)]
     # the newest first; of the same second, by name
     runs.sort(key=lambda run: str(run.report.manifest.get("time", "")), reverse=True)
-    environment = Environment(
-        loader=PackageLoader("analyses"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["code"] = code
-    write_whole(root / INDEX, environment.get_template("index.html.j2").render(runs=runs))
+    write_whole(root / INDEX, environment().get_template("index.html.j2").render(runs=runs))
     return root / INDEX
 
 

@@ -45,7 +45,7 @@ def manifest(*, files: Mapping[str, str | Path] | None = None, **inputs: object)
         "libraries": {name: installed(name) for name in LIBRARIES},
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads() if torch is not None else None,
         "command_line": command_line(sys.argv),
         "time": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
@@ -88,6 +88,11 @@ def run_id(request: Mapping[str, Any]) -> str:
     """
     text = json.dumps(request, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def cores() -> int | None:
+    """Count the cores that this process may use; None where that cannot be found out."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def installed(name: str) -> str | None:

@@ -32,16 +32,10 @@ def page(report: Report, vectors: Mapping[str, str]) -> str:
         A whole document. Everything that came from data is escaped; and were it not, the page's own policy lets the
         browser run no script but ours and fetch nothing.
     """
-    environment = Environment(
-        loader=PackageLoader("analyses"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"code": code, "slug": slug, "entry": entry}
-    script = PackageLoader("analyses").get_source(environment, "report.js")[0]
-    return environment.get_template("report.html.j2").render(
+    templates = environment()
+    assert templates.loader is not None
+    script = templates.loader.get_source(templates, "report.js")[0]
+    return templates.get_template("report.html.j2").render(
         report=report,
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -51,6 +45,19 @@ def page(report: Report, vectors: Mapping[str, str]) -> str:
         csv_link=csv_link,
         manifest=list(flat(report.manifest)),
     )
+
+
+def environment() -> Environment:
+    """Give what every page is rendered with: everything escaped, a name that is not given is an error."""
+    found = Environment(
+        loader=PackageLoader("analyses"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"code": code, "slug": slug, "entry": entry}
+    return found
 
 
 def drawing(figure: FigureSpec, vector: str) -> Markup:
@@ -110,9 +117,9 @@ def cells(table: TableSpec) -> list[list[tuple[str, tuple[str, ...], float | Non
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def numeric(table: TableSpec, column: int) -> bool:
-    """Tell whether a column holds numbers, and so is aligned to the right."""
-    return not any(_is_text(row[column]) for row in table.rows)
+def numeric(table: TableSpec) -> list[bool]:
+    """Tell of each column whether it holds numbers, and so is aligned to the right."""
+    return [not any(_is_text(row[i]) for row in table.rows) for i in range(len(table.columns))]
 
 
 def code(text: str) -> Markup:

@@ -83,7 +83,7 @@ def _doses(facts: Facts, side: str) -> Section:
                 "null": null | {"name": "random directions"},
             })
         data = {
-            "layers": [f"{a:g}".replace("-", "−") for a in facts["strengths"]],
+            "layers": [_times(a) for a in facts["strengths"]],
             "x_label": "strength",
             "y_label": f"change of the {metric}, {unit}",
             "series": series,
@@ -95,7 +95,7 @@ def _doses(facts: Facts, side: str) -> Section:
         )
         figures.append(FigureSpec(f"{side}-{metric.replace(' ', '-')}", "by_layer", caption, data))
     rows = tuple(
-        (vector, f"{a:g}".replace("-", "−"), *(_one(facts, side, vector, a, metric) for metric in UNITS))
+        (vector, _times(a), *(_one(facts, side, vector, a, metric) for metric in UNITS))
         for vector in facts["vectors"]
         for a in facts["strengths"]
     )
@@ -142,3 +142,7 @@ def _one(facts: Facts, side: str, vector: str, strength: float, metric: str) -> 
 
 def _said(record: dict[str, Any], unit: str) -> str:
     return f"{digits(record['value'])} {unit} ({said(record['null']['verdict'])} random directions)"
+
+
+def _times(strength: float) -> str:
+    return f"{strength:g}".replace("-", "−")

@@ -16,15 +16,15 @@ from geometry.live.capture import model_inputs
 from geometry.live.intervene import edited_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from finetune.feature_rows import Windows
+    from finetune.plain_codes import Code
     from geometry.live.dictionary import Dictionary
 
-    Code = Callable[[Tensor], Tensor]
     Array = NDArray[np.float64]
 
 

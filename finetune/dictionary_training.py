@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from safetensors.torch import load_file, save_file
 
+from finetune.folders import clear_leftovers, whole_folder
 from geometry.live.dictionary import Training, first_rows, train
 from geometry.live.shuffled_rows import ShuffledRows
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 ROOM = 65_536
 """Rows of the buffer."""
 
-STATES = ("rows.pt", "dictionaries")
+STATES = ("rows.safetensors", "dictionaries")
 """What a checkpoint holds: the buffer and the rows that training began with, and a folder of trainers."""
 
 
@@ -84,33 +84,27 @@ def train_dictionaries(
     untrained = training.untrained()
     if kept is not None and place is not None:
         training.restore(place / STATES[1])
-        rows.restore(kept["rows"])
+        rows.restore(kept)
 
     def each(step: int) -> None:
         tell(step / recipe.steps)
         if place is not None and step % every == 0 and step < recipe.steps:
-            _write(place, training, {"first": first, "rows": rows.state()})
+            _write(place, training, {"first": first, **rows.state()})
 
     train(training, rows, each)
     told = first.double().numpy()
     return Trained(tuple(training.finished()), untrained, told.mean(axis=0), np.cov(told.T), rows.passes)
 
 
-def _read(place: Path | None) -> dict[str, Any] | None:
-    if place is None or not (place / STATES[0]).is_file():
+def _read(place: Path | None) -> dict[str, Tensor] | None:
+    if place is None:
         return None
-    return torch.load(place / STATES[0], weights_only=True)
+    clear_leftovers(place)
+    return load_file(place / STATES[0]) if (place / STATES[0]).is_file() else None
 
 
-def _write(place: Path, training: Training, state: dict[str, Any]) -> None:
+def _write(place: Path, training: Training, state: dict[str, Tensor]) -> None:
     """Put a checkpoint in the place of the last one; a kill leaves one of the two."""
-    fresh, old = place.with_name("checkpoint.new"), place.with_name("checkpoint.old")
-    for path in (fresh, old):
-        shutil.rmtree(path, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    training.save(fresh / STATES[1])
-    torch.save(state, fresh / STATES[0])
-    if place.exists():
-        place.rename(old)
-    fresh.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+    with whole_folder(place, known_by=STATES) as folder:
+        training.save(folder / STATES[1])
+        save_file(state, folder / STATES[0])

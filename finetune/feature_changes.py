@@ -17,16 +17,15 @@ from finetune.paired import paired_batches
 from geometry.checks import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from finetune.adapter import Attached
     from finetune.pairs import Text
+    from finetune.plain_codes import Code
     from geometry.live.dictionary import Dictionary
 
-    Code = Callable[[Tensor], Tensor]
     Array = NDArray[np.float64]
 
 

@@ -5,6 +5,7 @@ Fixtures for everybody:
 - ``tiny_tokenizer``: byte-level BPE, reads any text; no BOS, its own EOS and padding token.
 - ``tiny_folder``: a folder with a saved tiny Llama and its tokenizer. Read it, do not write into it.
 - ``tiny_llama``: that model as a ``Loaded``; every test gets a copy of its own and may change it.
+- ``tiny_adapter``: a folder with a saved LoRA adapter of it, one for each test.
 - ``tiny_causal``: the same for every causal architecture, one test each.
 - ``tiny_models``: the causal ones and a BERT encoder.
 """
@@ -178,6 +179,23 @@ def fresh(tiny_folders):
 @pytest.fixture
 def tiny_llama(fresh):
     return fresh("llama")
+
+
+@pytest.fixture
+def tiny_adapter(tmp_path, tiny_llama):
+    """Folder of a LoRA adapter of ``tiny_llama`` that changes what it computes."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = get_peft_model(copy.deepcopy(tiny_llama.model), LoraConfig(r=2, target_modules="all-linear"))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
 
 
 @pytest.fixture(params=CAUSAL)

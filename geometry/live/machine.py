@@ -31,12 +31,15 @@ def reading_speed(model: torch.nn.Module, *, length: int = 256, seconds: float =
     """
     place = next(model.parameters()).device
     row = torch.zeros((1, length), dtype=torch.long, device=place)
-    best, end = 0.0, None
+
+    def read() -> float:
+        began = time.perf_counter()
+        model(input_ids=row).logits[0, -1, 0].item()  # taking a number out waits for the device
+        return length / (time.perf_counter() - began)
+
     with torch.inference_mode():
-        while end is None or time.perf_counter() < end:
-            began = time.perf_counter()
-            model(input_ids=row).logits[0, -1, 0].item()  # taking a number out waits for the device
-            if end is None:
-                end = time.perf_counter() + seconds
-            best = max(best, length / (time.perf_counter() - began))
+        read()
+        end, best = time.perf_counter() + seconds, read()
+        while time.perf_counter() < end:
+            best = max(best, read())
     return best

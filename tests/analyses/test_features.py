@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
-import torch
 
 from analyses import plots
 from analyses.features import FeaturesRequest, features
@@ -47,21 +45,6 @@ def files(tmp_path):
     return corpus, {"style": jsonl(tmp_path / "s.jsonl", pairs), "fact": jsonl(tmp_path / "f.jsonl", facts)}
 
 
-@pytest.fixture
-def adapter(tmp_path, tiny_llama):
-    from peft import LoraConfig, get_peft_model
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = get_peft_model(copy.deepcopy(tiny_llama.model), LoraConfig(r=2, target_modules="all-linear"))
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if "lora_B" in name:
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
-
-
 def request_of(files, **changes):
     corpus, texts = files
     given = {"compared": texts, "length": 32, "held_tokens": 60, "n_random": 2} | changes
@@ -69,8 +52,8 @@ def request_of(files, **changes):
 
 
 @needs_sae
-def test_facts_of_an_adapter_hang_together_and_are_drawn(tiny_llama, adapter, files):
-    found = features(tiny_llama, adapter, request_of(files))
+def test_facts_of_an_adapter_hang_together_and_are_drawn(tiny_llama, tiny_adapter, files):
+    found = features(tiny_llama, tiny_adapter, request_of(files))
     facts = plain(found.facts)
     codes = facts["quality"]["base"]["codes"]
     assert codes["seed 0"]["active"]["value"] <= 4

@@ -7,7 +7,6 @@ tests/geometry/live/test_dictionary.py.
 
 from __future__ import annotations
 
-import copy
 import json
 
 import numpy as np
@@ -50,23 +49,8 @@ class Signs:
 
 
 @pytest.fixture
-def adapter(tmp_path, tiny_llama):
-    from peft import LoraConfig, get_peft_model
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = get_peft_model(copy.deepcopy(tiny_llama.model), LoraConfig(r=2, target_modules="all-linear"))
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if "lora_B" in name:
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
-
-
-@pytest.fixture
-def attached(tiny_llama, adapter):
-    with attach(tiny_llama, adapter) as found:
+def attached(tiny_llama, tiny_adapter):
+    with attach(tiny_llama, tiny_adapter) as found:
         yield found
 
 
